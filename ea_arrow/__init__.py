@@ -1,0 +1,1 @@
+"""The columnar home of computer-vision model predictions."""

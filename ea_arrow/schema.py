@@ -1,0 +1,491 @@
+"""The single source of truth for table and column names, types, units and meanings.
+
+Each :class:`TableSpec` declares one table. From it derive the Arrow schema, the Parquet encodings,
+the JSON files under ``schemas/`` (``python -m ea_arrow.schema_docs schemas`` writes them) and the
+documentation. ``SCHEMA_VERSION`` is stored with every project and every Parquet file, and rises
+whenever a stored table changes.
+
+Coordinates are pixels of the data unit, float64, origin at the top left, x to the right, y down.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import pyarrow as pa
+
+from ea_arrow.errors import SchemaError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SCHEMA_VERSION = 1
+VERSION_KEY = "ea_arrow.schema_version"
+
+FORMATS = ("bounding_box", "rotatable_bounding_box", "polygon", "mask", "classification")
+OUTCOMES = ("TP", "FP", "FN", "ignored")
+
+Encoding = Literal["plain", "delta", "split", "dictionary"]
+
+MASK = pa.struct(
+    [
+        pa.field("height", pa.int32()),
+        pa.field("width", pa.int32()),
+        pa.field("counts", pa.binary()),
+        pa.field("area", pa.int64()),
+        pa.field("x", pa.int32()),
+        pa.field("y", pa.int32()),
+        pa.field("w", pa.int32()),
+        pa.field("h", pa.int32()),
+    ]
+)
+POLYGON = pa.list_(pa.list_(pa.float64()))
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its Arrow type, whether it may be null, its unit and its meaning."""
+
+    name: str
+    type: pa.DataType
+    doc: str
+    unit: str | None = None
+    nullable: bool = True
+    encoding: Encoding = "plain"
+
+
+@dataclass(frozen=True)
+class TableSpec:
+    """One table: its columns and, where it is stored by partition, the partition columns."""
+
+    name: str
+    doc: str
+    columns: tuple[Column, ...]
+    partition_by: tuple[str, ...] = ()
+
+    @property
+    def arrow(self) -> pa.Schema:
+        """The Arrow schema of a full row, partition columns included."""
+        return self._schema(self.columns)
+
+    @property
+    def arrow_stored(self) -> pa.Schema:
+        """The Arrow schema inside the Parquet files: without the partition columns."""
+        return self._schema(tuple(c for c in self.columns if c.name not in self.partition_by))
+
+    @property
+    def names(self) -> list[str]:
+        """Column names in order."""
+        return [c.name for c in self.columns]
+
+    def _schema(self, columns: tuple[Column, ...]) -> pa.Schema:
+        fields = [pa.field(c.name, c.type, nullable=c.nullable) for c in columns]
+        return pa.schema(fields, metadata={VERSION_KEY: str(SCHEMA_VERSION)})
+
+
+_HASH = pa.string()
+
+
+def _unit_key() -> tuple[Column, Column]:
+    return (
+        Column("data_hash", _HASH, "The data unit.", nullable=False, encoding="dictionary"),
+        Column(
+            "frame",
+            pa.int64(),
+            "Frame of a video, from 0; 0 for an image.",
+            nullable=False,
+            encoding="dictionary",
+        ),
+    )
+
+
+def _class_key(*, nullable: bool = False) -> tuple[Column, ...]:
+    return (
+        Column(
+            "feature_hash",
+            _HASH,
+            "The class: an ontology object's featureNodeHash, or a classification's.",
+            nullable=nullable,
+            encoding="dictionary",
+        ),
+        Column(
+            "attribute_hash",
+            _HASH,
+            "Classifications only: the attribute (the question).",
+            encoding="dictionary",
+        ),
+        Column(
+            "option_hash",
+            _HASH,
+            "Classifications only: the option (the answer).",
+            encoding="dictionary",
+        ),
+    )
+
+
+def _geometry() -> tuple[Column, ...]:
+    box = "of the enclosing box, as the source gives it or derived from the mask or polygon."
+    return (
+        Column("bbox_x", pa.float64(), f"Left edge {box}", "pixel", encoding="split"),
+        Column("bbox_y", pa.float64(), f"Top edge {box}", "pixel", encoding="split"),
+        Column("bbox_w", pa.float64(), f"Width {box}", "pixel", encoding="split"),
+        Column("bbox_h", pa.float64(), f"Height {box}", "pixel", encoding="split"),
+        Column(
+            "theta",
+            pa.float64(),
+            "Rotation of the box about its centre, clockwise; null unless rotated.",
+            "degree",
+            encoding="split",
+        ),
+        Column(
+            "mask",
+            MASK,
+            "COCO compressed RLE (column-major) with its own area and box.",
+            "pixel",
+        ),
+        Column(
+            "polygon",
+            POLYGON,
+            "Rings of interleaved x, y; several rings are the parts of one object.",
+            "pixel",
+            encoding="split",
+        ),
+    )
+
+
+DATA_UNITS = TableSpec(
+    "data_units",
+    "One row per image or video frame: what predictions and labels belong to.",
+    (
+        Column(
+            "unit_id",
+            pa.int64(),
+            "0 … n−1, the order in which evaluation visits data units (COCO: sorted image ids).",
+            nullable=False,
+            encoding="delta",
+        ),
+        Column("data_hash", _HASH, "Key of the image or video.", nullable=False),
+        Column("frame", pa.int64(), "Frame of a video, from 0; 0 for an image.", nullable=False),
+        Column("width", pa.int32(), "Width.", "pixel", nullable=False),
+        Column("height", pa.int32(), "Height.", "pixel", nullable=False),
+        Column("title", pa.string(), "File name or title in the source."),
+        Column("uri", pa.string(), "Where the pixels are, if known."),
+        Column("source_id", pa.string(), "The source's own id: the COCO image id."),
+        Column("group", pa.string(), "The video or image group it belongs to."),
+        Column("tags", pa.list_(pa.string()), "Free tags."),
+        Column("metadata", pa.string(), "Anything else the source says, as JSON."),
+    ),
+)
+
+CLASSES = TableSpec(
+    "classes",
+    "One row per ontology class: every object, and every option of every classification.",
+    (
+        Column("kind", pa.string(), "`object` or `classification`.", nullable=False),
+        Column("name", pa.string(), "Name of the object or label of the option.", nullable=False),
+        Column(
+            "shape",
+            pa.string(),
+            "Shape of an object (`bounding_box`, `polygon`, `bitmask`, …; `any` where the source "
+            "does not restrict it); null for classifications.",
+        ),
+        *_class_key(),
+        Column("path", pa.string(), "Names from the ontology's root to here.", nullable=False),
+        Column("color", pa.string(), "Display colour, `#RRGGBB`."),
+        Column("source_id", pa.string(), "The source's own id: the COCO category id."),
+    ),
+)
+
+LABELS = TableSpec(
+    "labels",
+    "Ground truth: one row per object or classification answer.",
+    (
+        Column(
+            "label_id", pa.int64(), "0 … n−1 in source order.", nullable=False, encoding="delta"
+        ),
+        *_unit_key(),
+        Column(
+            "format",
+            pa.string(),
+            f"One of {', '.join(FORMATS)}.",
+            nullable=False,
+            encoding="dictionary",
+        ),
+        *_class_key(),
+        *_geometry(),
+        Column(
+            "area",
+            pa.float64(),
+            "The source's own area where it gives one (COCO size ranges use it), else that of the "
+            "mask, polygon or box.",
+            "pixel²",
+            encoding="split",
+        ),
+        Column("is_crowd", pa.bool_(), "COCO `iscrowd`.", nullable=False),
+        Column(
+            "is_ignored",
+            pa.bool_(),
+            "Neither a hit nor a miss (VOC difficult, DontCare).",
+            nullable=False,
+        ),
+        Column("track_id", pa.string(), "The same object over frames."),
+        Column("source_id", pa.string(), "The source's own id: COCO annotation id, objectHash."),
+    ),
+)
+
+PREDICTIONS = TableSpec(
+    "predictions",
+    "Model output: one row per predicted object or classification.",
+    (
+        Column(
+            "iteration", pa.string(), "The named set of predictions it belongs to.", nullable=False
+        ),
+        Column(
+            "prediction_id",
+            pa.int64(),
+            "0 … n−1 within the iteration, in arrival order; equal scores keep this order.",
+            nullable=False,
+            encoding="delta",
+        ),
+        *_unit_key(),
+        Column(
+            "format",
+            pa.string(),
+            f"One of {', '.join(FORMATS)}.",
+            nullable=False,
+            encoding="dictionary",
+        ),
+        *_class_key(),
+        Column(
+            "confidence",
+            pa.float64(),
+            "Model score; higher is surer. Any finite number.",
+            nullable=False,
+            encoding="split",
+        ),
+        *_geometry(),
+        Column(
+            "area",
+            pa.float64(),
+            "Area that COCO size ranges use: of the given box where the source gives one beside a "
+            "mask (as pycocotools does), else of the mask, polygon or box.",
+            "pixel²",
+            encoding="split",
+        ),
+        Column("track_id", pa.string(), "The same object over frames."),
+        Column("probabilities", pa.list_(pa.float32()), "Class probabilities, if given."),
+        Column(
+            "source_row",
+            pa.int64(),
+            "Row in the source file, from 0.",
+            nullable=False,
+            encoding="delta",
+        ),
+    ),
+    partition_by=("iteration",),
+)
+
+ITERATIONS = TableSpec(
+    "iterations",
+    "One row per import or writer: where an iteration came from and what was kept of it.",
+    (
+        Column(
+            "import_id", pa.string(), "Unique id of the import that wrote this row.", nullable=False
+        ),
+        Column("name", pa.string(), "The iteration.", nullable=False),
+        Column(
+            "created_at", pa.timestamp("us", tz="UTC"), "When the import began.", nullable=False
+        ),
+        Column("model", pa.string(), "The model, as the user names it."),
+        Column("parameters", pa.string(), "Free parameters, as JSON.", nullable=False),
+        Column(
+            "sources", pa.string(), "Source files with size and SHA-256, as JSON.", nullable=False
+        ),
+        Column("rows_read", pa.int64(), "Rows read from the sources.", nullable=False),
+        Column("rows_kept", pa.int64(), "Rows stored as predictions.", nullable=False),
+        Column(
+            "ledger",
+            pa.string(),
+            "Counts of each kind of reject and of each note, as JSON.",
+            nullable=False,
+        ),
+        Column("labels_version", pa.int64(), "Version of the labels at import.", nullable=False),
+        Column("mode", pa.string(), "`create`, `append` or `replace`.", nullable=False),
+    ),
+)
+
+REJECTS = TableSpec(
+    "rejects",
+    "Rows that were read but not kept, with every rule they broke.",
+    (
+        Column("import_id", pa.string(), "The import that refused the row.", nullable=False),
+        Column("iteration", pa.string(), "The iteration; null for labels."),
+        Column("source", pa.string(), "Source file.", nullable=False),
+        Column("source_row", pa.int64(), "Row in the source file, from 0.", nullable=False),
+        Column("rules", pa.list_(pa.string()), "Rules broken.", nullable=False),
+        Column("message", pa.string(), "What was found and what was expected.", nullable=False),
+        Column("payload", pa.string(), "The row as read, as JSON, cut to 1,000 characters."),
+    ),
+)
+
+MATCHES = TableSpec(
+    "matches",
+    "One row per prediction and per unmatched label under a protocol and IoU threshold.",
+    (
+        Column("iteration", pa.string(), "The iteration.", nullable=False),
+        Column("protocol", pa.string(), "How predictions and labels were matched.", nullable=False),
+        Column("iou_threshold", pa.float64(), "IoU from which a pair can match.", nullable=False),
+        *_unit_key(),
+        Column("feature_hash", _HASH, "The class.", nullable=False, encoding="dictionary"),
+        Column("prediction_id", pa.int64(), "The prediction; null for a label nobody found."),
+        Column("label_id", pa.int64(), "The label matched or missed; null for a false positive."),
+        Column(
+            "iou",
+            pa.float64(),
+            "IoU with the matched label, or with the best label of the class; null without one.",
+        ),
+        Column("confidence", pa.float64(), "The prediction's score; null for a missed label."),
+        Column("outcome", pa.string(), f"One of {', '.join(OUTCOMES)}.", nullable=False),
+        Column("reason", pa.string(), "Why, in one sentence.", nullable=False),
+    ),
+)
+
+METRICS = TableSpec(
+    "metrics",
+    "One row per number, in long form, with everything needed to interpret it.",
+    (
+        Column("iteration", pa.string(), "The iteration.", nullable=False),
+        Column("protocol", pa.string(), "How the number was computed.", nullable=False),
+        Column("subset", pa.string(), "The data units it covers; `all`.", nullable=False),
+        Column(
+            "metric",
+            pa.string(),
+            "AP, AP50, AP75, APs, APm, APl, AR1, AR10, AR100, ARs, ARm, ARl.",
+            nullable=False,
+        ),
+        Column("feature_hash", _HASH, "The class; null for the mean over classes."),
+        Column("class", pa.string(), "The class's name; null for the mean over classes."),
+        Column("area_range", pa.string(), "`all`, `small`, `medium` or `large`.", nullable=False),
+        Column(
+            "iou_threshold",
+            pa.float64(),
+            "The one IoU threshold; null for the mean over 0.50:0.95.",
+        ),
+        Column(
+            "max_detections",
+            pa.int64(),
+            "Detections counted per data unit and class.",
+            nullable=False,
+        ),
+        Column(
+            "value", pa.float64(), "The number, 0 … 1; null where it is not defined (no labels)."
+        ),
+        Column("n_labels", pa.int64(), "Labels that count in this cell.", nullable=False),
+        Column("n_predictions", pa.int64(), "Predictions of the class or classes.", nullable=False),
+        Column(
+            "provenance",
+            pa.string(),
+            "Fingerprint of the inputs it was computed from.",
+            nullable=False,
+        ),
+    ),
+)
+
+RAW = TableSpec(
+    "raw",
+    "What a source reader yields: rows as the source gives them, before any check against the "
+    "project. Not stored. Coordinates are in the unit that the source declares.",
+    (
+        Column("source_row", pa.int64(), "Row in the source, from 0.", nullable=False),
+        Column("unit", pa.string(), "The data unit as the source names it."),
+        Column("frame", pa.int64(), "Frame; null means 0."),
+        Column("class_ref", pa.string(), "The class as the source names it."),
+        Column("attribute_hash", _HASH, "Classifications: the attribute."),
+        Column("option_hash", _HASH, "Classifications: the option."),
+        Column("format", pa.string(), f"One of {', '.join(FORMATS)}."),
+        Column("confidence", pa.float64(), "Score; null if missing."),
+        Column("bbox_x", pa.float64(), "Left edge."),
+        Column("bbox_y", pa.float64(), "Top edge."),
+        Column("bbox_w", pa.float64(), "Width."),
+        Column("bbox_h", pa.float64(), "Height."),
+        Column("theta", pa.float64(), "Rotation.", "degree"),
+        Column("mask", MASK, "Always in pixels."),
+        Column("polygon", POLYGON, "Rings of interleaved x, y."),
+        Column("area", pa.float64(), "The source's own area, if it gives one."),
+        Column("is_crowd", pa.bool_(), "COCO `iscrowd`; null means no."),
+        Column("is_ignored", pa.bool_(), "Null means no."),
+        Column("track_id", pa.string(), "Track."),
+        Column("source_id", pa.string(), "The source's own id of the row."),
+        Column("probabilities", pa.list_(pa.float32()), "Class probabilities."),
+        Column("rule", pa.string(), "A rule the reader already found broken: the row is a reject."),
+        Column("message", pa.string(), "What the reader found, where `rule` is set."),
+    ),
+)
+
+STORED = (DATA_UNITS, LABELS, PREDICTIONS, ITERATIONS, REJECTS)
+DERIVED = (CLASSES, MATCHES, METRICS)
+TABLES: Mapping[str, TableSpec] = {t.name: t for t in (*STORED, *DERIVED)}
+
+
+def conform(table: Any, spec: TableSpec, *, stored: bool = False) -> Any:
+    """Return ``table`` with exactly the columns, types and nullability that ``spec`` declares.
+
+    Polars and DuckDB lose nullability, metadata and nested names, and Arrow accepts nulls in
+    non-null fields until a cast; so every table passes here before it is written and after it
+    leaves an engine.
+
+    Args:
+        table: A ``pyarrow.Table`` or ``RecordBatch``.
+        spec: The schema to conform to.
+        stored: Leave out partition columns, as inside the Parquet files.
+
+    Raises:
+        SchemaError: A column is missing, cannot be cast, or has nulls where none may be.
+    """
+    target = spec.arrow_stored if stored else spec.arrow
+    missing = [name for name in target.names if name not in table.schema.names]
+    if missing:
+        extra = [name for name in table.schema.names if name not in target.names]
+        message = f"Table '{spec.name}' lacks {len(missing)} column(s): {', '.join(missing)}"
+        raise SchemaError(message + (f"; it has instead: {', '.join(extra)}." if extra else "."))
+    columns = []
+    for wanted in target:
+        column = table.column(wanted.name)
+        if not wanted.nullable and column.null_count:
+            message = (
+                f"Column '{wanted.name}' of table '{spec.name}' has {column.null_count} null(s); "
+                "none are allowed."
+            )
+            raise SchemaError(message)
+        if column.type != wanted.type:
+            try:
+                column = column.cast(wanted.type)
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+                message = (
+                    f"Column '{wanted.name}' of table '{spec.name}' is {column.type}, which does "
+                    f"not convert to {wanted.type}: {error}"
+                )
+                raise SchemaError(message) from error
+        columns.append(column)
+    return type(table).from_arrays(columns, schema=target)
+
+
+def describe(spec: TableSpec) -> dict[str, Any]:
+    """Return the JSON document that ``schemas/<table>.json`` holds."""
+    return {
+        "table": spec.name,
+        "schema_version": SCHEMA_VERSION,
+        "description": spec.doc,
+        "partition_by": list(spec.partition_by),
+        "columns": [
+            {
+                "name": c.name,
+                "type": str(c.type),
+                "nullable": c.nullable,
+                "unit": c.unit,
+                "description": c.doc,
+            }
+            for c in spec.columns
+        ],
+    }

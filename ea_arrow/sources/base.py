@@ -1,0 +1,113 @@
+"""What every reader yields, and the builder that turns parsed rows into record batches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import pyarrow as pa
+
+from ea_arrow import geometry
+from ea_arrow.schema import RAW
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from ea_arrow.ontology import Ontology
+
+BATCH_ROWS = 32_768
+BATCH_MASKS = 2_048
+"""A batch is flushed at this many rows or masks, whichever comes first: the memory bound."""
+
+
+@dataclass(frozen=True)
+class Coordinates:
+    """How a source names data units and classes, and what its coordinates are relative to.
+
+    Attributes:
+        relative: Coordinates are fractions of the data unit's width and height, else pixels.
+        unit_key: Which column of ``data_units`` the RAW column ``unit`` holds.
+        class_key: Which column of ``classes`` the RAW column ``class_ref`` holds.
+    """
+
+    relative: bool
+    unit_key: Literal["data_hash", "source_id"]
+    class_key: Literal["feature_hash", "source_id"]
+
+
+class PredictionSource(Protocol):
+    """A file of predictions, opened."""
+
+    path: Path
+    coordinates: Coordinates
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Yield the rows as batches of the ``RAW`` schema, in file order."""
+
+
+@dataclass
+class GroundTruth:
+    """Ground truth, opened: the data units and ontology at once, the labels as a stream.
+
+    Attributes:
+        data_units: ``DATA_UNITS`` table in evaluation order, ``unit_id`` 0 … n−1.
+        ontology: The classes.
+        labels: Batches of the ``RAW`` schema.
+        coordinates: How the labels name data units and classes.
+        notes: Counted peculiarities of the source that changed nothing that is kept, for the
+            ledger (``{"annotations without id": 3}``).
+    """
+
+    data_units: pa.Table
+    ontology: Ontology
+    labels: Iterator[pa.RecordBatch]
+    coordinates: Coordinates
+    notes: dict[str, int]
+
+
+class RawBuilder:
+    """Collects parsed rows and turns them into ``RAW`` record batches.
+
+    Masks are given as :class:`ea_arrow.geometry.Rle` and compressed in bulk; an RLE that is
+    malformed turns its row into a reject under the rule ``invalid_mask``.
+
+    >>> builder = RawBuilder()
+    >>> builder.add(source_row=0, unit="a", class_ref="cat", format="bounding_box", confidence=0.5,
+    ...             bbox_x=0.1, bbox_y=0.1, bbox_w=0.5, bbox_h=0.5)
+    >>> builder.flush().num_rows
+    1
+    """
+
+    def __init__(self) -> None:
+        self._rows: list[dict[str, Any]] = []
+        self._masks = 0
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def full(self) -> bool:
+        """Whether it is time to flush."""
+        return len(self._rows) >= BATCH_ROWS or self._masks >= BATCH_MASKS
+
+    def add(self, **row: Any) -> None:
+        """Add one row: RAW columns by name; those left out are null."""
+        self._rows.append(row)
+        self._masks += row.get("mask") is not None
+
+    def flush(self) -> pa.RecordBatch:
+        """Return the collected rows as one batch of the ``RAW`` schema and start afresh."""
+        rows, self._rows, self._masks = self._rows, [], 0
+        masks = [row.get("mask") for row in rows]
+        mask_column, broken = geometry.mask_column(masks)
+        for index, why in broken.items():
+            rows[index].setdefault("rule", "invalid_mask")
+            rows[index].setdefault("message", why)
+        columns = [
+            mask_column
+            if field.name == "mask"
+            else pa.array([row.get(field.name) for row in rows], type=field.type)
+            for field in RAW.arrow
+        ]
+        return pa.RecordBatch.from_arrays(columns, schema=RAW.arrow)
