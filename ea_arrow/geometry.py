@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from ea_arrow.errors import GeometryError
-from ea_arrow.schema import MASK
+from ea_arrow.schema import MASK, POLYGON
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -393,6 +393,28 @@ def _struct(
     ]
     children += [spread(box[:, i], np.int32) for i in range(4)]
     return pa.StructArray.from_arrays(children, fields=list(MASK), mask=pa.array(absent))
+
+
+def polygon_column(
+    polygons: Sequence[Sequence[Sequence[float] | NDArray[np.float64]] | None],
+) -> pa.ListArray:
+    """Build the polygon column of a batch.
+
+    Args:
+        polygons: One per row: rings of interleaved x, y; None where a row has no polygon.
+
+    Returns:
+        An array of type ``schema.POLYGON``.
+    """
+    if not any(p is not None for p in polygons):
+        return pa.nulls(len(polygons), POLYGON)
+    rings = [np.asarray(ring, dtype=np.float64) for p in polygons if p is not None for ring in p]
+    values = np.concatenate(rings) if rings else np.zeros(0)
+    ring_ends = np.cumsum([0, *(ring.size for ring in rings)]).astype(np.int32)
+    row_ends = np.cumsum([0, *(0 if p is None else len(p) for p in polygons)]).astype(np.int32)
+    absent = np.array([p is None for p in polygons])
+    inner = pa.ListArray.from_arrays(pa.array(ring_ends), pa.array(values))
+    return pa.ListArray.from_arrays(pa.array(row_ends), inner, type=POLYGON, mask=pa.array(absent))
 
 
 def polygon_areas_and_boxes(

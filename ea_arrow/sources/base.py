@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 BATCH_ROWS = 32_768
 BATCH_MASKS = 2_048
-"""A batch is flushed at this many rows or masks, whichever comes first: the memory bound."""
+BATCH_BYTES = 1 << 26
+"""A batch is flushed at this many rows, masks, or bytes of geometry: the memory bound."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ class RawBuilder:
     def __init__(self) -> None:
         self._rows: list[dict[str, Any]] = []
         self._masks = 0
+        self._bytes = 0
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -89,24 +91,35 @@ class RawBuilder:
     @property
     def full(self) -> bool:
         """Whether it is time to flush."""
-        return len(self._rows) >= BATCH_ROWS or self._masks >= BATCH_MASKS
+        many = len(self._rows) >= BATCH_ROWS or self._masks >= BATCH_MASKS
+        return many or self._bytes >= BATCH_BYTES
 
     def add(self, **row: Any) -> None:
         """Add one row: RAW columns by name; those left out are null."""
         self._rows.append(row)
-        self._masks += row.get("mask") is not None
+        mask, rings = row.get("mask"), row.get("polygon")
+        if mask is not None:
+            self._masks += 1
+            self._bytes += len(mask.counts) * (1 if isinstance(mask.counts, bytes) else 8)
+        if rings is not None:
+            self._bytes += sum(len(ring) for ring in rings) * 8
 
     def flush(self) -> pa.RecordBatch:
         """Return the collected rows as one batch of the ``RAW`` schema and start afresh."""
-        rows, self._rows, self._masks = self._rows, [], 0
+        rows, self._rows = self._rows, []
+        self._masks = self._bytes = 0
         masks = [row.get("mask") for row in rows]
         mask_column, broken = geometry.mask_column(masks)
         for index, why in broken.items():
             rows[index].setdefault("rule", "invalid_mask")
             rows[index].setdefault("message", why)
+        built = {
+            "mask": mask_column,
+            "polygon": geometry.polygon_column([row.get("polygon") for row in rows]),
+        }
         columns = [
-            mask_column
-            if field.name == "mask"
+            built[field.name]
+            if field.name in built
             else pa.array([row.get(field.name) for row in rows], type=field.type)
             for field in RAW.arrow
         ]
