@@ -13,7 +13,7 @@ import numpy as np
 
 from ea_arrow.errors import GeometryError
 from ea_arrow.geometry import Rle, encode_dense
-from ea_arrow.sources.pickle_machine import Array, FormatValue, Instance
+from ea_arrow.sources.pickle_values import Array, FormatValue, Instance
 
 MAX_JSON = 1 << 24
 MAX_LIST_VALUES = 1 << 24  # rows may be shared: a small file can spell out a large list

@@ -13,15 +13,22 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from ea_arrow.sources.pickle_machine import Dtype, FormatValue, Instance, Machine, Symbol
+from ea_arrow.sources.pickle_machine import Machine
 from ea_arrow.sources.pickle_rows import RowError, flatten, format_of
+from ea_arrow.sources.pickle_values import Dtype, FormatValue, Instance, Symbol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+_LEAVES = {  # opcode: what it spells, and how many bytes of length come before it
+    **{ord("G"): ("f8", 0), ord("K"): ("u1", 0), ord("M"): ("u2", 0), ord("J"): ("i4", 0)},
+    **{0x8C: ("str", 1), ord("X"): ("str", 4), 0x8D: ("str", 8)},
+    **{ord("C"): ("bytes", 1), ord("B"): ("bytes", 4)},
+    **{ord("h"): ("get1", 0), ord("j"): ("get4", 0)},
+    **{ord(c): ("line", 0) for c in "ILFVg"},
+    0x8A: ("long", 1),
+}
 NUMBERS = {"f8": ">f8", "u1": "u1", "u2": "<u2", "i4": "<i4"}
 MAX_BYTES = 4096
 """Longest prediction that is worth a template; longer ones carry masks or polygons."""
@@ -48,8 +55,8 @@ class Leaf:
     Attributes:
         offset: First byte, from the start of the prediction.
         size: Bytes.
-        kind: A NumPy dtype for a number, ``str`` or ``U…`` for text, ``get1`` or ``get4`` for a memo
-            number.
+        kind: A NumPy dtype for a number, ``str`` or ``U…`` for text, ``get1`` or ``get4`` for a
+            memo number.
     """
 
     offset: int
@@ -87,12 +94,24 @@ class Tracer(Machine):
         self.machine = machine
         self.puts: list[tuple[int, int]] = []
 
-    def leaf(self, value: Any, start: int, end: int, kind: str) -> None:
-        """Push the value with its bytes, unless it is one that cannot differ."""
-        if isinstance(value, Traced):
-            value = value.value
-        plain = isinstance(value, str | int | float) or (kind == "bytes" and len(value) < 256)
-        self.push(Traced(value, start, end, kind) if plain else value)
+    def _dispatch(self) -> list[Callable[[int], int]]:
+        table = super()._dispatch()
+        for code, (kind, head) in _LEAVES.items():
+            table[code] = self._traced(table[code], kind, head)
+        return table
+
+    def _traced(
+        self, operation: Callable[[int], int], kind: str, head: int
+    ) -> Callable[[int], int]:
+        def traced(position: int) -> int:
+            end = operation(position)
+            value = _bare(self.stack[-1])
+            small = isinstance(value, memoryview) and len(value) < MAX_BYTES
+            if small or isinstance(value, str | int | float):
+                self.stack[-1] = Traced(value, position + head, end, kind)
+            return end
+
+        return traced
 
     def _frame(self, position: int) -> int:
         """A frame begins here in this element only."""

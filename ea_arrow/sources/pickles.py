@@ -17,9 +17,10 @@ import pyarrow as pa
 from ea_arrow.errors import SourceError
 from ea_arrow.sources.base import BATCH_ROWS, Coordinates, RawBuilder
 from ea_arrow.sources.pickle_columns import Columns
-from ea_arrow.sources.pickle_machine import Machine, Symbol, opcode
+from ea_arrow.sources.pickle_machine import Machine, opcode
 from ea_arrow.sources.pickle_rows import RowError, flatten, row_of
 from ea_arrow.sources.pickle_templates import template_of
+from ea_arrow.sources.pickle_values import Symbol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -179,19 +180,21 @@ class _Reader:
 
     def _match(self, position: int) -> tuple[int, int]:
         buffer, machine, templates = self.buffer, self.machine, self.columns.templates
+        candidates = self.candidates
         starts, bases, forms, memo = machine.starts, machine.bases, self.forms, machine.next_memo
         room = BATCH_ROWS - (len(forms) - self.first)
         count = 0
         while count < room:
-            for place, form in enumerate(self.candidates):
+            for form in candidates:
                 template = templates[form]
                 match = template.pattern.match(buffer, position)
                 if match is not None:
                     break
             else:
                 break
-            if place:
-                self.candidates.insert(0, self.candidates.pop(place))
+            if form != candidates[0]:
+                candidates.remove(form)
+                candidates.insert(0, form)
             starts.append(position)
             bases.append(memo)
             forms.append(form)
