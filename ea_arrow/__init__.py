@@ -1,1 +1,61 @@
-"""The columnar home of computer-vision model predictions."""
+"""The columnar home of computer-vision model predictions.
+
+>>> import ea_arrow
+>>> project = ea_arrow.open("my-project")  # doctest: +SKIP
+>>> project.import_predictions("preds.pkl", "epoch-3")  # doctest: +SKIP
+>>> project.sql("select outcome, count(*) from matches group by all").to_polars()  # doctest: +SKIP
+
+Everything is loaded on first use: ``import ea_arrow`` costs a few milliseconds.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from ea_arrow.errors import EaArrowError
+    from ea_arrow.predictions import (
+        BoundingBox,
+        Format,
+        FrameClassification,
+        ObjectDetection,
+        Prediction,
+    )
+    from ea_arrow.project import Project, init, open
+
+_HOME = {
+    **dict.fromkeys(
+        ("BoundingBox", "Format", "FrameClassification", "ObjectDetection", "Prediction"),
+        "ea_arrow.predictions",
+    ),
+    **dict.fromkeys(("Project", "init", "open"), "ea_arrow.project"),
+    "EaArrowError": "ea_arrow.errors",
+}
+
+__all__ = [
+    "BoundingBox",
+    "EaArrowError",
+    "Format",
+    "FrameClassification",
+    "ObjectDetection",
+    "Prediction",
+    "Project",
+    "__version__",
+    "init",
+    "open",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = getattr(importlib.import_module(_HOME[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'ea_arrow' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

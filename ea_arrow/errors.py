@@ -26,6 +26,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from ea_arrow.ledger import Ledger
+
 
 class EaArrowError(Exception):
     """Base of every error ea-arrow raises on purpose.
@@ -85,7 +87,15 @@ class ConflictError(EaArrowError):
 
 
 class RejectedRowsError(EaArrowError):
-    """Rows were refused while the caller asked for all or nothing."""
+    """Rows were refused while the caller asked for all or nothing.
+
+    Attributes:
+        ledger: The account of every row.
+    """
+
+    def __init__(self, message: str, *, ledger: Ledger, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.ledger = ledger
 
 
 class PredictionError(EaArrowError, ValueError):

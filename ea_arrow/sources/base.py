@@ -11,7 +11,7 @@ from ea_arrow import geometry
 from ea_arrow.schema import RAW
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from ea_arrow.ontology import Ontology
@@ -38,10 +38,20 @@ class Coordinates:
 
 
 class PredictionSource(Protocol):
-    """A file of predictions, opened."""
+    """A file of predictions, opened.
 
-    path: Path
-    coordinates: Coordinates
+    Attributes:
+        path: The file.
+        coordinates: How it names data units and classes, and its coordinates.
+        notes: Counted peculiarities; complete when the batches have been read to the end.
+    """
+
+    @property
+    def path(self) -> Path: ...  # noqa: D102 - described above
+    @property
+    def coordinates(self) -> Coordinates: ...  # noqa: D102
+    @property
+    def notes(self) -> Mapping[str, int]: ...  # noqa: D102
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Yield the rows as batches of the ``RAW`` schema, in file order."""

@@ -182,7 +182,7 @@ class Machine:
             start = position + size
             if start > self.size:
                 raise self.truncated(position)
-            end = start + read(self.buffer, position)[0]
+            end: int = start + read(self.buffer, position)[0]
             if end > self.size:
                 raise self.truncated(position)
             data = self.view[start:end]
@@ -208,7 +208,7 @@ class Machine:
 
     def _long1(self, position: int) -> int:
         start = position + 1
-        end = start + self.buffer[position]
+        end: int = start + self.buffer[position]
         if end > self.size:
             raise self.truncated(position)
         self.stack.append(int.from_bytes(self.buffer[start:end], "little", signed=True))

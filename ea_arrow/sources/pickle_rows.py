@@ -41,7 +41,9 @@ def flatten(prediction: Instance) -> dict[str, Any]:
         RowError: Neither an object nor a classification, or both.
     """
     fields = prediction.fields or {}
-    flat = {k: fields[k] for k in ("data_hash", "frame", "confidence") if k in fields}
+    flat: dict[str, Any] = {
+        k: fields[k] for k in ("data_hash", "frame", "confidence") if k in fields
+    }
     parts = [fields.get(k) for k in ("object", "classification")]
     if "class_id" in fields:
         flat["feature_hash"] = fields["class_id"]

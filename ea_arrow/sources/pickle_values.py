@@ -1,8 +1,8 @@
 """The stand-ins a pickle of predictions is made of, and the complete list of names it may use.
 
-Nothing here is what its name says: a :class:`Symbol` is only compared, and "calling" it looks up one
-of the functions below, which checks the arguments and makes a stand-in or says no. Sizes are checked
-against the bytes that are there before any memory is taken.
+Nothing here is what its name says: a :class:`Symbol` is only compared, and "calling" it looks up
+one of the functions below, which checks the arguments and makes a stand-in or says no. Sizes are
+checked against the bytes that are there before any memory is taken.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ def _make_dtype(arguments: tuple[Any, ...]) -> Dtype | None:
 
 def _make_array(arguments: tuple[Any, ...]) -> Array | None:
     match arguments:
-        case (Symbol(name="ndarray"), (0,), memoryview() as code) if code == b"b":
+        case (Symbol(name="ndarray"), (0,), memoryview() as code) if bytes(code) == b"b":
             return Array()
     return None
 

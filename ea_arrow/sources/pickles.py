@@ -50,6 +50,7 @@ class PickleSource:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.notes: dict[str, int] = {}
         try:
             with path.open("rb") as file:
                 self._buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

@@ -1,0 +1,66 @@
+"""64-bit keys of row contents, by which exact duplicates are found without comparing rows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow.compute as pc
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+
+def combined(parts: Iterable[NDArray[np.generic]], rows: int) -> NDArray[np.uint64]:
+    """One key per row from columns of 8-byte values: equal rows have equal keys."""
+    key = np.zeros(rows, dtype=np.uint64)
+    for part in parts:
+        key = _mixed(key ^ part.view(np.uint64))
+    return key
+
+
+def of_polygons(polygons: pa.ListArray) -> NDArray[np.uint64]:
+    """One key per row of its rings' coordinates; 0 for a null."""
+    rings = polygons.flatten()
+    values = rings.flatten().to_numpy(zero_copy_only=False).view(np.uint64)
+    rows = polygons.value_parent_indices().to_numpy()
+    row = np.repeat(rows, rings.value_lengths().fill_null(0).to_numpy())
+    return _positional(values, row, len(polygons))
+
+
+def _mixed(key: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The finaliser of splitmix64: spreads every bit over all 64."""
+    key = (key ^ (key >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    key = (key ^ (key >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    mixed: NDArray[np.uint64] = key ^ (key >> np.uint64(31))
+    return mixed
+
+
+def _positional(
+    values: NDArray[np.uint64], row: NDArray[np.int64], rows: int
+) -> NDArray[np.uint64]:
+    """Per row, a sum of its values, each mixed with its place in the row."""
+    key = np.zeros(rows, dtype=np.uint64)
+    if values.size:
+        heads = np.flatnonzero(np.concatenate((np.ones(1, dtype=bool), row[1:] != row[:-1])))
+        place = np.arange(values.size) - np.repeat(heads, np.diff(heads, append=values.size))
+        mixed = _mixed(values ^ _mixed(place.astype(np.uint64) + np.uint64(1)))
+        key[row[heads]] = np.add.reduceat(mixed, heads)
+    return key
+
+
+def of_bytes(column: pa.Array, rows: int) -> NDArray[np.uint64]:
+    """One key per row of its bytes; 0 for a null."""
+    lengths = pc.binary_length(column).fill_null(0).to_numpy().astype(np.int64)
+    offsets = np.frombuffer(column.buffers()[1], dtype=np.int32)
+    start = offsets[column.offset : column.offset + rows].astype(np.int64)
+    size = int(lengths.sum())
+    place = np.arange(size) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    if size == 0:
+        return np.zeros(rows, dtype=np.uint64)
+    data = np.frombuffer(column.buffers()[2], dtype=np.uint8)
+    row = np.repeat(np.arange(rows), lengths)
+    return _positional(data[start[row] + place].astype(np.uint64), row, rows)
