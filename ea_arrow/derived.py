@@ -58,6 +58,12 @@ def metrics(store: Store, iteration: Iteration) -> pa.Table:
     return read(_cached(store, iteration, METRICS, _metrics))
 
 
+def known_metrics(store: Store, iteration: Iteration) -> pa.Table | None:
+    """Metrics of an iteration if they have been computed."""
+    path = _path(store, METRICS, fingerprint(store, iteration))
+    return read(path) if path.is_file() else None
+
+
 def matches(store: Store, iteration: Iteration) -> pa.Table:
     """Matches of an iteration under protocol ``coco`` at IoU 0.5 as ``MATCHES``."""
     return read(_cached(store, iteration, MATCHES, _matches))
@@ -80,11 +86,15 @@ def _cached(
     compute: Callable[[Store, Iteration, str], pa.Table],
 ) -> Path | pa.Table:
     name = fingerprint(store, iteration)
-    path = store.folder / DERIVED / f"{spec.name}-{name}.parquet"
+    path = _path(store, spec, name)
     if path.is_file():
         return path
     table = conform(compute(store, iteration, name), spec)
     return path if _save(table, path, spec) else table
+
+
+def _path(store: Store, spec: TableSpec, name: str) -> Path:
+    return store.folder / DERIVED / f"{spec.name}-{name}.parquet"
 
 
 def _save(table: pa.Table, path: Path, spec: TableSpec) -> bool:

@@ -205,6 +205,14 @@ class Project:
         """
         return Result(derived.metrics(self._store, self._store.iteration(name)))
 
+    def known_metrics(self) -> dict[str, pa.Table]:
+        """The metrics of those live iterations for which they have been computed."""
+        found = {
+            name: derived.known_metrics(self._store, iteration)
+            for name, iteration in self.iterations.items()
+        }
+        return {name: table for name, table in found.items() if table is not None}
+
     def matches(self, name: str) -> Result:
         """What became of every prediction and label of an iteration at IoU 0.5.
 

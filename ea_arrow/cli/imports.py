@@ -1,0 +1,103 @@
+"""The import command."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ea_arrow.cli import output
+from ea_arrow.cli.options import open_project, project_option
+from ea_arrow.errors import RejectedRowsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ea_arrow.importing import ImportResult
+    from ea_arrow.project import Project
+
+
+@click.command("import")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--as", "name", help="Name of the iteration.", show_default="the first file's stem")
+@click.option("--append", is_flag=True, help="Add to the iteration if it is there.")
+@click.option("--replace", is_flag=True, help="Replace the iteration if it is there.")
+@click.option("--strict", is_flag=True, help="Write nothing if any row is refused.")
+@click.option("--dry-run", is_flag=True, help="Read and check everything, write nothing.")
+@click.option("--model", help="The model, for the record.")
+@click.option("--format", "form", help="pickle or coco; found from the content by default.")
+@click.option("--no-metrics", is_flag=True, help="Do not compute and print COCO metrics.")
+@project_option
+def import_(files: tuple[Path, ...], **options: Any) -> None:
+    """Import FILES of predictions as one iteration.
+
+    \b
+    Examples:  ea-arrow import preds.pkl
+               ea-arrow import results.json --as epoch-3 --model yolo-v8
+               ea-arrow import predictions preds.pkl --replace
+    """
+    if files[0] == Path("predictions") and len(files) > 1 and not files[0].exists():
+        files = files[1:]  # `import predictions FILE`, as Encord Active has it
+    if options["append"] and options["replace"]:
+        raise click.UsageError("--append and --replace exclude each other.")
+    project = open_project(options["directory"])
+    with _progress() as progress:
+        result = _run(project, files, options, progress)
+    _report(project, result, metrics=not options["no_metrics"])
+
+
+def _run(
+    project: Project,
+    files: tuple[Path, ...],
+    options: dict[str, Any],
+    progress: Callable[[int], None] | None,
+) -> ImportResult:
+    mode = "append" if options["append"] else "replace" if options["replace"] else "create"
+    try:
+        return project.import_predictions(
+            files,
+            options["name"],
+            mode=mode,  # type: ignore[arg-type]  # one of the three literals
+            strict=options["strict"],
+            dry_run=options["dry_run"],
+            model=options["model"],
+            format=options["form"],
+            progress=progress,
+        )
+    except RejectedRowsError as error:
+        output.print_ledger(error.ledger)
+        raise
+
+
+def _report(project: Project, result: ImportResult, *, metrics: bool) -> None:
+    name, ledger = result.iteration, result.ledger
+    done = "Imported" if result.published else "Dry run, nothing was written: would import"
+    output.note(f"{done} {ledger.kept:,} predictions as '{name}' in {result.seconds:.2f} s")
+    output.print_ledger(ledger)
+    if ledger.rejected and result.published:
+        output.note('  Refused rows are kept: ea-arrow query "select * from rejects"')
+    if not result.published:
+        return
+    if metrics:
+        from ea_arrow.cli.answers import print_metrics
+
+        print_metrics(project, [name])
+    output.note('Next: ea-arrow query "select outcome, count(*) from matches group by all"')
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int], None] | None]:
+    """Show how many rows were read, on a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("Reading …")
+        yield lambda rows: bar.update(task, description=f"Read {rows:,} predictions")

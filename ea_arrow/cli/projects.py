@@ -1,0 +1,155 @@
+"""Commands on a project and its iterations."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from ea_arrow.cli import output
+from ea_arrow.cli.options import format_option, open_project, project_option
+
+
+@click.command()
+@click.argument("directory", type=click.Path(path_type=Path), default="ea-arrow-demo")
+def demo(directory: Path) -> None:
+    """Make a small data set in DIRECTORY and show the main job on it.
+
+    \b
+    Example:  ea-arrow demo
+    """
+    from ea_arrow.cli.tour import run
+
+    run(directory)
+
+
+@click.command()
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.option(
+    "--labels",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="COCO instances JSON, an Encord Active project directory, or Encord label rows.",
+)
+@click.option("--format", "form", help="coco or encord; found from the content by default.")
+@click.option("--images", type=click.Path(path_type=Path), help="Directory of the images.")
+def init(directory: Path, labels: Path, form: str | None, images: Path | None) -> None:
+    """Make a project in DIRECTORY from ground truth.
+
+    \b
+    Examples:  ea-arrow init my-project --labels instances_val.json
+               ea-arrow init . --labels ~/encord-active/my-project --format encord
+    """
+    from ea_arrow.project import init as make
+
+    project = make(directory, labels, format=form, images=images)
+    units, classes = len(project.data_units), len(project.classes)
+    output.note(f"Made a project in {directory}: {units:,} data units, {classes:,} classes.")
+    output.note("Labels:")
+    if project.ledger:
+        output.print_ledger(project.ledger)
+    where = "" if directory == Path() else f" --project {directory}"
+    output.note(f"Next: ea-arrow import PREDICTIONS{where}")
+
+
+@click.command()
+@project_option
+@format_option
+def ls(directory: Path, form: str) -> None:
+    """List the iterations, oldest first.
+
+    \b
+    Example:  ea-arrow ls --format json
+    """
+    from ea_arrow.reports import iteration_list
+
+    table = iteration_list(open_project(directory))
+    output.emit(table, form)
+    if table.num_rows == 0:
+        output.note("No iterations yet. Next: ea-arrow import PREDICTIONS")
+
+
+@click.command()
+@click.argument("name")
+@project_option
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
+def show(name: str, directory: Path, form: str) -> None:
+    """Show where iteration NAME came from, what is in it, and its history.
+
+    \b
+    Example:  ea-arrow show epoch-3
+    """
+    from ea_arrow.reports import iteration_facts
+
+    facts = iteration_facts(open_project(directory), name)
+    if form == "json":
+        click.echo(json.dumps(facts, indent=2))
+        return
+    for key, value in facts.items():
+        lines = value if isinstance(value, list) else [value]
+        for index, line in enumerate(lines):
+            click.echo(f"{key if index == 0 else '':<14}{output.cell(line)}")
+
+
+@click.command()
+@click.argument("name")
+@project_option
+def rm(name: str, directory: Path) -> None:
+    """Remove iteration NAME; until `compact` it stays readable by version.
+
+    \b
+    Example:  ea-arrow rm epoch-3
+    """
+    project = open_project(directory)
+    project.remove(name)
+    version = project.history(name)[0]["version"] - 1
+    output.note(
+        f"Removed '{name}'. Until 'ea-arrow compact' deletes its files, Python reads it with"
+    )
+    output.note(f"  ea_arrow.open({str(project.root)!r}).predictions({name!r}, version={version})")
+
+
+@click.command()
+@click.option(
+    "--keep-hours",
+    type=click.FloatRange(min=0),
+    default=168.0,
+    show_default=True,
+    help="Keep files younger than this; an import that runs now may still need them.",
+)
+@project_option
+def compact(keep_hours: float, directory: Path) -> None:
+    """Delete the files of removed iterations and of crashed imports.
+
+    \b
+    Example:  ea-arrow compact --keep-hours 24
+    """
+    deleted = open_project(directory).compact(keep_hours=keep_hours)
+    output.note(f"Deleted {deleted:,} file(s) that no iteration needs.")
+
+
+@click.command()
+@project_option
+@format_option
+def ontology(directory: Path, form: str) -> None:
+    """List every class with its name, shape and hashes, also those of equal names.
+
+    \b
+    Examples:  ea-arrow ontology
+               ea-arrow print ontology --format json
+    """
+    table = open_project(directory).classes.to_arrow()
+    if form == "table":
+        table = table.select(
+            ["kind", "name", "shape", "feature_hash", "attribute_hash", "option_hash", "path"]
+        )
+    output.emit(table, form)
+
+
+@click.group("print")
+def print_() -> None:
+    """Print the ontology (as Encord Active's `print ontology`)."""
+
+
+print_.add_command(ontology)

@@ -1,0 +1,144 @@
+"""Tables made for people: lists of iterations, metrics side by side."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ea_arrow.errors import IterationNotFoundError
+
+if TYPE_CHECKING:
+    from ea_arrow.project import Project
+
+Shown = tuple[list[str], list[list[Any]]]
+
+METRICS: Final = (
+    *("AP", "AP50", "AP75", "APs", "APm", "APl"),
+    *("AR1", "AR10", "AR100", "ARs", "ARm", "ARl"),
+)
+_SHORT: Final = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
+
+
+def iteration_list(project: Project) -> pa.Table:
+    """One row per live iteration; AP where it has been computed."""
+    known = project.known_metrics()
+    rows = [
+        {
+            "iteration": name,
+            "predictions": iteration.rows,
+            "AP": _overall(known[name]).get("AP") if name in known else None,
+            "model": next((i["model"] for i in reversed(iteration.imports) if i["model"]), None),
+            "created_at": iteration.imports[0]["created_at"] if iteration.imports else None,
+            "rows_read": sum(i["rows_read"] for i in iteration.imports),
+            "imports": len(iteration.imports),
+        }
+        for name, iteration in project.iterations.items()
+    ]
+    schema = pa.schema(
+        [
+            pa.field("iteration", pa.string()),
+            pa.field("predictions", pa.int64()),
+            pa.field("AP", pa.float64()),
+            pa.field("model", pa.string()),
+            pa.field("created_at", pa.timestamp("us", tz="UTC")),
+            pa.field("rows_read", pa.int64()),
+            pa.field("imports", pa.int64()),
+        ]
+    )
+    return pa.Table.from_pylist(rows, schema=schema)
+
+
+def iteration_facts(project: Project, name: str) -> dict[str, Any]:
+    """What is known of an iteration, live or removed, as plain values.
+
+    Raises:
+        IterationNotFoundError: There is and was none of that name.
+    """
+    history = project.history(name)
+    live = project.iterations.get(name)
+    if live is None and not history:
+        known = list(project.iterations)
+        hint = f"There are: {', '.join(known[:20])}." if known else "There are none yet."
+        raise IterationNotFoundError(f"There is no iteration '{name}'.", hint=hint)
+    facts: dict[str, Any] = {"iteration": name}
+    if live is None:
+        facts["state"] = "removed"
+    else:
+        by_format = pc.value_counts(project.predictions(name).to_arrow()["format"]).to_pylist()
+        facts |= {
+            "predictions": live.rows,
+            "formats": [f"{count['counts']:,} {count['values']}" for count in by_format],
+            "model": [i["model"] for i in live.imports if i["model"]] or None,
+            "sources": [_source(s) for i in live.imports for s in json.loads(i["sources"])],
+            "ledger": [_account(json.loads(i["ledger"])) for i in live.imports],
+        }
+    facts["history"] = [
+        f"version {event['version']}, {event['at']:%Y-%m-%d %H:%M:%S} UTC: {event['action']}"
+        for event in history
+    ]
+    return facts
+
+
+def _source(source: dict[str, Any]) -> str:
+    return f"{source['name']}, {source['bytes']:,} bytes, sha256 {source['sha256'][:12]}"
+
+
+def _account(ledger: dict[str, Any]) -> str:
+    parts = [f"{number:,} {rule}" for rule, number in ledger["rejects"].items()]
+    refused = f", refused: {', '.join(parts)}" if parts else ", none refused"
+    return f"read {ledger['read']:,}, kept {ledger['kept']:,}{refused}"
+
+
+def long_metrics(project: Project, names: list[str], *, by_class: bool) -> pa.Table:
+    """One row per number: of the mean over classes, or of each class."""
+    tables = []
+    for name in names:
+        table = project.metrics(name).to_arrow()
+        of_class = pc.is_valid(table["feature_hash"])
+        tables.append(table.filter(of_class if by_class else pc.invert(of_class)))
+    from ea_arrow.schema import METRICS as SPEC
+
+    return pa.concat_tables(tables) if tables else SPEC.arrow.empty_table()
+
+
+def metric_lines(project: Project, name: str) -> Shown:
+    """The 12 numbers of one iteration, each with what it was computed at."""
+    rows = []
+    for row in long_metrics(project, [name], by_class=False).to_pylist():
+        iou = "0.50:0.95" if row["iou_threshold"] is None else f"{row['iou_threshold']:.2f}"
+        value = None if row["value"] is None else f"{row['value']:.6f}"
+        rows.append(
+            [row["metric"], value, iou, row["area_range"], row["max_detections"], row["n_labels"]]
+        )
+    return [name, "value", "IoU", "area", "max detections", "labels"], rows
+
+
+def metrics_by_iteration(project: Project, names: list[str]) -> Shown:
+    """Iterations side by side."""
+    rows = []
+    for name in names:
+        values = _overall(project.metrics(name).to_arrow())
+        rows.append([name, *(values.get(metric) for metric in _SHORT)])
+    return ["iteration", *_SHORT], rows
+
+
+def metrics_by_class(project: Project, name: str) -> Shown:
+    """One row per class that has labels or predictions."""
+    table = project.metrics(name).to_arrow()
+    rows: dict[str, list[Any]] = {}
+    for row in table.filter(pc.is_valid(table["feature_hash"])).to_pylist():
+        line = rows.setdefault(row["feature_hash"], [row["class"], None, None])
+        if row["metric"] == "AP":
+            line[1:3] = [row["n_labels"], row["n_predictions"]]
+        if row["metric"] in _SHORT:
+            line.append(row["value"])
+    used = [line for line in rows.values() if line[1] or line[2]]
+    return [name, "labels", "predictions", *_SHORT], used
+
+
+def _overall(table: pa.Table) -> dict[str, float | None]:
+    rows = table.filter(pc.is_null(table["feature_hash"])).to_pylist()
+    return {row["metric"]: row["value"] for row in rows}
