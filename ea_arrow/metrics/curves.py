@@ -1,0 +1,220 @@
+"""Precision and recall from matches: pycocotools' ``accumulate``, from hits alone.
+
+Precision only rises where a prediction hits, so its envelope needs no more than the hits and how
+many predictions count up to each. Misses never get a state of their own: they are a prefix sum over
+all predictions, corrected for the few whose match, not whose area, decides whether they count.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ea_arrow.match import Arranged, Bools, Floats, Ints, Matching, Pairs, stable_order
+
+
+@dataclass(frozen=True)
+class Matched:
+    """Predictions (N) and labels (L) in group order, what matched, and what counts.
+
+    Attributes:
+        arranged: Both sides in group order.
+        pairs: The candidate pairs.
+        matching: Which of them matched, per area range (A) and threshold (T).
+        ignored: Whether a label is ignored in an area range (A, L).
+        outside: Whether a prediction's own area is outside of an area range (A, N).
+        unfindable: Whether a label counts as not found even if it matched (L): id 0.
+    """
+
+    arranged: Arranged
+    pairs: Pairs
+    matching: Matching
+    ignored: Bools
+    outside: Bools
+    unfindable: Bools
+
+
+@dataclass(frozen=True)
+class Curves:
+    """The arrays that pycocotools calls ``eval``, and the labels that count per class and area."""
+
+    precision: Floats
+    recall: Floats
+    scores: Floats
+    n_labels: Ints
+    n_predictions: Ints
+
+
+@dataclass(frozen=True)
+class _Ranked:
+    """Predictions in class order, and the candidates (C) among them: those with any pair."""
+
+    starts: Ints  # where each class starts; the last entry is N
+    order: Ints  # class order → group order
+    rank: Ints  # rank within the group, in class order
+    column: Ints  # group order → column among the candidates
+    position: Ints  # of each candidate in class order
+    column_starts: Ints  # where each class starts among the candidates; the last entry is C
+
+
+@dataclass(frozen=True)
+class _Hits:
+    """Hits of one area range in order of (threshold, class, score), and the corrections to counts.
+
+    A key is threshold * C + column. ``sign`` is +1 for a prediction that counts although its area
+    is outside (it hits), −1 for one that does not although it is inside (its label is ignored).
+    """
+
+    key: Ints
+    column: Ints
+    odd: Ints
+    sign: Ints
+
+
+def accumulate(
+    matched: Matched, n_thresholds: int, recalls: Floats, max_detections: tuple[int, ...]
+) -> Curves:
+    """Accumulate precision, recall and scores.
+
+    Returns:
+        ``precision`` and ``scores`` (T, R, K, A, M), ``recall`` (T, K, A, M): −1 for a class
+        without labels that count; ``n_labels`` (K, A); ``n_predictions`` (K).
+    """
+    arranged = matched.arranged
+    n_classes, n_areas = arranged.n_classes, len(matched.ignored)
+    n_labels = _count_labels(arranged, matched.ignored)
+    ranked = _rank(matched)
+    confidence = arranged.prediction("confidence")[ranked.order]
+    shape = (n_areas, len(max_detections), n_thresholds, n_classes)
+    precision, scores = np.empty((*shape, len(recalls))), np.empty((*shape, len(recalls)))
+    recall = np.empty(shape)
+    for a in range(n_areas):
+        hits = _hits(matched, ranked, a)
+        inside = ~matched.outside[a][ranked.order]
+        needed = _hits_needed(n_labels[:, a], recalls)
+        for m, most in enumerate(max_detections):
+            counted = np.append(0, np.cumsum(inside & (ranked.rank < most)))
+            curve = _Curve(ranked, hits, counted, most, n_thresholds)
+            recall[a, m] = curve.recall(n_labels[:, a])
+            precision[a, m], scores[a, m] = curve.read(needed, confidence)
+            curve.first_scores(scores[a, m], recalls, confidence)
+        for array in (recall, precision, scores):
+            array[a, :, :, n_labels[:, a] == 0] = -1
+    # Only the shape is turned: what reads these in C order sees pycocotools' order.
+    return Curves(
+        precision.transpose(2, 4, 3, 0, 1),
+        recall.transpose(2, 3, 0, 1),
+        scores.transpose(2, 4, 3, 0, 1),
+        n_labels,
+        np.diff(ranked.starts),
+    )
+
+
+def _count_labels(arranged: Arranged, ignored: Bools) -> Ints:
+    klass = arranged.label_group % max(arranged.n_classes, 1)
+    counts = [np.bincount(klass[~area], minlength=arranged.n_classes) for area in ignored]
+    return np.stack(counts, axis=1)
+
+
+def _rank(matched: Matched) -> _Ranked:
+    arranged = matched.arranged
+    n = len(arranged.row)
+    order = stable_order((arranged.klass, arranged.n_classes), (arranged.score_rank, n))
+    counts = np.bincount(arranged.klass, minlength=arranged.n_classes)
+    starts = np.append(0, np.cumsum(counts))
+    is_candidate = np.zeros(n, bool)
+    is_candidate[matched.pairs.prediction] = True
+    position = np.flatnonzero(is_candidate[order])
+    column = np.zeros(n, np.int64)
+    column[order[position]] = np.arange(len(position))
+    column_starts = np.searchsorted(position, starts)
+    return _Ranked(starts, order, arranged.rank[order], column, position, column_starts)
+
+
+def _hits(matched: Matched, ranked: _Ranked, area: int) -> _Hits:
+    pair, threshold = matched.matching.pair[area], matched.matching.threshold[area]
+    prediction, label = matched.pairs.prediction[pair], matched.pairs.label[pair]
+    ignored, outside = matched.ignored[area][label], matched.outside[area][prediction]
+    n = len(ranked.position)
+    key = threshold * n + ranked.column[prediction]
+    hit = ~ignored & ~matched.unfindable[label]
+    found = np.sort(key[hit])
+    extra, missing = key[hit & outside], key[ignored & ~outside]
+    odd = np.concatenate([extra, missing])
+    sign = np.repeat(np.array([1, -1]), [len(extra), len(missing)])
+    by_key = np.argsort(odd)
+    return _Hits(found, found % max(n, 1), odd[by_key], sign[by_key])
+
+
+def _hits_needed(n_labels: Ints, recalls: Floats) -> Ints:
+    """Return how many hits first reach each recall (K, R); 1 even for recall 0."""
+    total = np.maximum(n_labels, 1)[:, None]
+    # The product may round over or under an integer; the quotient decides, as it does in
+    # pycocotools' searchsorted.
+    needed = np.maximum(np.ceil(total * recalls).astype(np.int64), 1)
+    needed -= (needed > 1) & ((needed - 1) / total >= recalls)
+    needed += needed / total < recalls
+    return needed
+
+
+class _Curve:
+    """Precision over hits, for every threshold and class of one area range and cut.
+
+    Attributes:
+        first, last: Where the hits of each (threshold, class) start and end (T, K).
+    """
+
+    def __init__(
+        self, ranked: _Ranked, hits: _Hits, counted: Ints, most: int, n_thresholds: int
+    ) -> None:
+        n = len(ranked.position)
+        cut = ranked.rank[ranked.position] < most
+        kept = cut[hits.column]
+        key, self._column = hits.key[kept], hits.column[kept]
+        bounds = np.arange(n_thresholds)[:, None] * n + ranked.column_starts
+        edges = np.searchsorted(key, bounds)
+        self._ranked, self._most = ranked, most
+        self.first, self.last = edges[:, :-1], edges[:, 1:]
+
+        # Predictions that count, up to each hit, less those before its class.
+        count = counted[ranked.position[self._column] + 1]
+        before = np.broadcast_to(counted[ranked.starts[:-1]], self.first.shape)
+        odd = cut[hits.odd % max(n, 1)]
+        if odd.any():
+            odd_key, sign = hits.odd[odd], hits.sign[odd]
+            at = np.searchsorted(key, odd_key)
+            change = np.bincount(at, weights=sign, minlength=len(key) + 1)[: len(key)]
+            count = count + np.cumsum(change.astype(np.int64))
+            total = np.append(0, np.cumsum(sign))
+            before = before + total[np.searchsorted(odd_key, bounds[:, :-1])]
+        lengths = (self.last - self.first).ravel()
+        count = count - np.repeat(before.ravel(), lengths)
+        hit = np.arange(1, len(key) + 1) - np.repeat(self.first.ravel(), lengths)
+        self._precision = np.append(hit / (count + np.spacing(1)), 0.0)
+
+    def recall(self, n_labels: Ints) -> Floats:
+        """Return hits / labels (T, K)."""
+        recall: Floats = (self.last - self.first) / np.maximum(n_labels, 1)
+        return recall
+
+    def read(self, needed: Ints, confidence: Floats) -> tuple[Floats, Floats]:
+        """Return precision and score where each recall is first reached (T, K, R), 0 beyond."""
+        at = self.first[..., None] + (needed - 1)
+        beyond = at >= self.last[..., None]
+        at = np.where(beyond, self.last[..., None], at)
+        # Maxima between one recall and the next, then from the right: the envelope at recalls.
+        edges = np.concatenate([at, self.last[..., None]], axis=2)
+        peaks = np.maximum.reduceat(self._precision, edges.ravel()).reshape(edges.shape)[..., :-1]
+        peaks[beyond] = 0
+        envelope = np.maximum.accumulate(peaks[..., ::-1], axis=2)[..., ::-1]
+        score = np.append(confidence[self._ranked.position[self._column]], 0.0)[at]
+        score[beyond] = 0
+        return envelope, score
+
+    def first_scores(self, scores: Floats, recalls: Floats, confidence: Floats) -> None:
+        """Set the score where recall 0 is reached: at the first prediction, hit or not."""
+        starts, ends = self._ranked.starts[:-1], self._ranked.starts[1:]
+        some = np.flatnonzero((ends > starts) & (self._most > 0))
+        for r in np.flatnonzero(recalls <= 0):
+            scores[:, some, r] = confidence[starts[some]]
