@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ea_arrow.match import match_boxes
-from ea_arrow.metrics.coco import evaluate
+from ea_arrow.metrics.coco import CocoParameters, evaluate
 from ea_arrow.schema import DATA_UNITS, LABELS, MATCHES, METRICS, PREDICTIONS, conform
 from ea_arrow.store import DERIVED, ONTOLOGY, Store
 from ea_arrow.tables import parquet_options
@@ -54,7 +54,10 @@ def fingerprint(store: Store, iteration: Iteration) -> str:
 
 
 def metrics(store: Store, iteration: Iteration) -> pa.Table:
-    """COCO box metrics of an iteration as ``METRICS``."""
+    """COCO box metrics of an iteration as ``METRICS``.
+
+    Where a label has the id 0 there are also rows of the protocol ``coco_id_zero_counts``.
+    """
     return read(_cached(store, iteration, METRICS, _metrics))
 
 
@@ -123,7 +126,13 @@ def _inputs(store: Store, iteration: Iteration) -> tuple[pa.Table, pa.Table, pa.
 
 
 def _metrics(store: Store, iteration: Iteration, name: str) -> pa.Table:
-    return evaluate(*_inputs(store, iteration)).to_metrics(iteration.name, name)
+    inputs = _inputs(store, iteration)
+    found = evaluate(*inputs)
+    tables = [found.to_metrics(iteration.name, name)]
+    if found.labels_with_id_zero:  # pycocotools never counts those: give the numbers if it did
+        corrected = evaluate(*inputs, parameters=CocoParameters(annotation_id_zero_counts=True))
+        tables.append(corrected.to_metrics(iteration.name, name))
+    return pa.concat_tables(tables)
 
 
 def _matches(store: Store, iteration: Iteration, name: str) -> pa.Table:

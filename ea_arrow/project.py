@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ea_arrow import __version__, derived
 from ea_arrow.errors import (
@@ -197,13 +198,19 @@ class Project:
 
     # -- answers -------------------------------------------------------------------------------
 
-    def metrics(self, name: str) -> Result:
+    def metrics(self, name: str, *, protocol: str = "coco") -> Result:
         """COCO box metrics of an iteration: the 12 numbers over all classes and for each.
+
+        Args:
+            name: The iteration.
+            protocol: ``coco`` equals pycocotools, which never counts a label with the id 0 as
+                found; ``coco_id_zero_counts`` does, and has rows only where there is one.
 
         Raises:
             IterationNotFoundError: There is none of that name.
         """
-        return Result(derived.metrics(self._store, self._store.iteration(name)))
+        table = derived.metrics(self._store, self._store.iteration(name))
+        return Result(_of_protocol(table, protocol))
 
     def known_metrics(self) -> dict[str, pa.Table]:
         """The metrics of those live iterations for which they have been computed."""
@@ -211,7 +218,9 @@ class Project:
             name: derived.known_metrics(self._store, iteration)
             for name, iteration in self.iterations.items()
         }
-        return {name: table for name, table in found.items() if table is not None}
+        return {
+            name: _of_protocol(table, "coco") for name, table in found.items() if table is not None
+        }
 
     def matches(self, name: str) -> Result:
         """What became of every prediction and label of an iteration at IoU 0.5.
@@ -297,6 +306,10 @@ def init(
         _clear(staged, made)
         raise
     return Project(root, ledger)
+
+
+def _of_protocol(table: pa.Table, protocol: str) -> pa.Table:
+    return table.filter(pc.equal(table["protocol"], protocol))
 
 
 def _check_free(root: Path) -> None:

@@ -139,6 +139,17 @@ def metrics_by_class(project: Project, name: str) -> Shown:
     return [name, "labels", "predictions", *_SHORT], used
 
 
+def id_zero_note(project: Project, name: str) -> str | None:
+    """What pycocotools' handling of a label with the id 0 does to the numbers, if there is one."""
+    values = _overall(project.metrics(name, protocol="coco_id_zero_counts").to_arrow())
+    if not values:
+        return None
+    return (
+        f"{name}: a label has the id 0, which pycocotools never counts as found, and so neither do "
+        f"these numbers. If it counted, AP would be {values['AP']:.6f}."
+    )
+
+
 def _overall(table: pa.Table) -> dict[str, float | None]:
     rows = table.filter(pc.is_null(table["feature_hash"])).to_pylist()
     return {row["metric"]: row["value"] for row in rows}

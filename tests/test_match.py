@@ -6,7 +6,8 @@ import pytest
 
 from ea_arrow import schema
 from ea_arrow.errors import SchemaError
-from ea_arrow.match import arrange, box_pairs, match_boxes
+from ea_arrow.match import match_boxes
+from ea_arrow.pairs import arrange, box_pairs
 from tests.parity.oracle import Case, Guess, Truth, to_tables
 
 SQUARE = (0, 0, 10, 10)

@@ -44,7 +44,7 @@ def metrics(name: str | None, by: str | None, directory: Path, form: str) -> Non
 
 def print_metrics(project: Project, names: list[str], *, by_class: bool = False) -> None:
     """Print the metrics of some iterations for people, with what each number means."""
-    from ea_arrow.reports import metric_lines, metrics_by_class, metrics_by_iteration
+    from ea_arrow.reports import id_zero_note, metric_lines, metrics_by_class, metrics_by_iteration
 
     if by_class:
         for name in names:
@@ -53,6 +53,10 @@ def print_metrics(project: Project, names: list[str], *, by_class: bool = False)
         output.show(*metric_lines(project, names[0]))
     elif names:
         output.show(*metrics_by_iteration(project, names))
+    for name in names:
+        warning = id_zero_note(project, name)
+        if warning:
+            output.note(warning)
 
 
 @click.command()

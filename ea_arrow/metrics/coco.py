@@ -11,21 +11,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ea_arrow.errors import EaArrowError
-from ea_arrow.match import (
-    arrange,
-    beyond,
-    box_pairs,
-    effective_thresholds,
-    has_id_zero,
-    match_pairs,
-)
+from ea_arrow.match import match_pairs
 from ea_arrow.metrics.curves import Matched, accumulate
+from ea_arrow.pairs import arrange, beyond, box_pairs, effective_thresholds, has_id_zero
 from ea_arrow.schema import METRICS, conform
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ea_arrow.match import Bools, Floats, Ints
+    from ea_arrow.pairs import Bools, Floats, Ints
 
 AREAS: Mapping[str, tuple[float, float]] = MappingProxyType(
     {

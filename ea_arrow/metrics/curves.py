@@ -8,10 +8,14 @@ all predictions, corrected for the few whose match, not whose area, decides whet
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ea_arrow.match import Arranged, Bools, Floats, Ints, Matching, Pairs, stable_order
+from ea_arrow.pairs import Arranged, Bools, Floats, Ints, Pairs, stable_order
+
+if TYPE_CHECKING:
+    from ea_arrow.match import Matching
 
 
 @dataclass(frozen=True)

@@ -188,7 +188,7 @@ def test_parameters_are_checked():
 
 
 def test_order_survives_keys_too_wide_to_pack(monkeypatch):
-    from ea_arrow.match import stable_order
+    from ea_arrow.pairs import stable_order
 
     keys = np.array([3, 1, 3, 1]), np.array([0, 2, 0, 1])
     narrow = stable_order((keys[0], 4), (keys[1], 3))

@@ -67,6 +67,7 @@ def test_crowded_images(seed, monkeypatch):
     """Hundreds of predictions over a few labels: long chains, cuts, and many ties."""
     if seed % 2:
         monkeypatch.setattr("ea_arrow.match.PAIRS_AT_ONCE", 16)
+        monkeypatch.setattr("ea_arrow.pairs.PAIRS_AT_ONCE", 16)
     rng = np.random.default_rng(seed)
 
     def box(jitter=0.0):
