@@ -10,9 +10,10 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import time
 import uuid
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -77,8 +78,15 @@ class FileWriter:
         self._pending: list[pa.RecordBatch] = []
         self._pending_rows = 0
         self._pending_bytes = 0
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._writer = pq.ParquetWriter(self.path, spec.arrow_stored, **parquet_options(spec))
+        with _writing(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self._writer = pq.ParquetWriter(
+                    self.path, spec.arrow_stored, **parquet_options(spec)
+                )
+            except OSError:
+                self.path.unlink(missing_ok=True)
+                raise
 
     def __enter__(self) -> Self:
         return self
@@ -89,19 +97,15 @@ class FileWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if kind is None:
-            try:
-                self._finish()
-            except OSError as failure:
-                self.discard()
-                raise _disk_error(failure, self.path) from failure
-            except BaseException:
-                self.discard()
-                raise
+        del error, trace
+        if kind is not None:
+            self.discard()
             return
-        self.discard()
-        if isinstance(error, OSError):
-            raise _disk_error(error, self.path) from error
+        try:
+            self._finish()
+        except BaseException:
+            self.discard()
+            raise
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Add rows that conform to the table's stored schema.
@@ -127,13 +131,15 @@ class FileWriter:
         if self._pending:
             table = pa.Table.from_batches(self._pending)
             self._pending, self._pending_rows, self._pending_bytes = [], 0, 0
-            self._writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
+            with _writing(self.path):
+                self._writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
             self.rows += table.num_rows
 
     def _finish(self) -> None:
         self._flush()
-        self._writer.close()
-        _sync(self.path)
+        with _writing(self.path):
+            self._writer.close()
+            _sync(self.path)
 
     def discard(self) -> None:
         """Delete the file."""
@@ -301,17 +307,16 @@ class Table:
             app_transactions=[Transaction(*transaction)] if transaction else None,
         )
         try:
-            self._delta.create_write_transaction(
-                [*add, *removals],
-                "append",
-                self.spec.arrow,
-                list(self.spec.partition_by),
-                commit_properties=properties,
-            )
+            with _writing(self.root):
+                self._delta.create_write_transaction(
+                    [*add, *removals],
+                    "append",
+                    self.spec.arrow,
+                    list(self.spec.partition_by),
+                    commit_properties=properties,
+                )
         except CommitFailedError as error:
             raise ConflictError(f"Another process changed '{self.spec.name}' first.") from error
-        except OSError as error:
-            raise _disk_error(error, self.root) from error
         self.refresh()
         log = self.root / "_delta_log"
         _sync(log / f"{self.version:020}.json")
@@ -401,13 +406,21 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _disk_error(error: OSError, path: Path) -> ProjectError:
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    what = "the disk is full" if full else (error.strerror or str(error))
-    return ProjectError(
-        f"{path}: cannot be written: {what}. Nothing was published.",
-        hint="Free some space and run the same command again." if full else None,
-    )
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turn what the operating system says about a write into what it means for the user."""
+    try:
+        yield
+    except OSError as error:
+        # delta-rs gives the number in its text only.
+        told = re.search(r"os error (\d+)", str(error))
+        number = int(told[1]) if told else error.errno
+        full = number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        what = "the disk is full" if full else (error.strerror or str(error))
+        raise ProjectError(
+            f"{path}: cannot be written: {what}. Nothing was published.",
+            hint="Free some space and run the same command again." if full else None,
+        ) from error
 
 
 def local(path: str | Path) -> Path:
