@@ -6,7 +6,7 @@ data error.
 
 from __future__ import annotations
 
-import os
+import signal
 import sys
 
 import click
@@ -58,6 +58,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
+    if hasattr(signal, "SIGPIPE"):
+        # When the reader of a pipe has seen enough, end quietly as other commands do.
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
         cli.main([a for a in given if a != "--debug"], prog_name="ea-arrow", standalone_mode=False)
     except click.ClickException as error:
@@ -66,9 +69,6 @@ def main(arguments: list[str] | None = None) -> None:
     except (click.Abort, KeyboardInterrupt):
         _say("Interrupted; nothing was published.")
         sys.exit(INTERRUPTED)
-    except BrokenPipeError:
-        # The reader of a pipe has seen enough. Python would complain again when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except EaArrowError as error:
         if debug:
             raise

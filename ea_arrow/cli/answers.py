@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ea_arrow.cli import output
-from ea_arrow.cli.options import format_option, open_project, project_option
+from ea_arrow.cli.options import format_option, open_project, project_option, suggested
 
 if TYPE_CHECKING:
     from ea_arrow.project import Project
@@ -35,7 +35,8 @@ def metrics(name: str | None, by: str | None, directory: Path, form: str) -> Non
     project = open_project(directory)
     names = [name] if name else list(project.iterations)
     if not names:
-        output.note("No iterations yet. Next: ea-arrow import PREDICTIONS")
+        command = suggested("import", "PREDICTIONS", directory=directory)
+        output.note(f"No iterations yet. Next: {command}")
     if form == "table":
         print_metrics(project, names, by_class=by == "class")
     else:
@@ -47,7 +48,9 @@ def print_metrics(project: Project, names: list[str], *, by_class: bool = False)
     from ea_arrow.reports import id_zero_note, metric_lines, metrics_by_class, metrics_by_iteration
 
     if by_class:
-        for name in names:
+        for number, name in enumerate(names):
+            if number:
+                click.echo()
             output.show(*metrics_by_class(project, name))
     elif len(names) == 1:
         output.show(*metric_lines(project, names[0]))

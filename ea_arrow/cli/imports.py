@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ea_arrow.cli import output
-from ea_arrow.cli.options import open_project, project_option
+from ea_arrow.cli.options import open_project, project_option, suggested
 from ea_arrow.errors import RejectedRowsError
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def import_(files: tuple[Path, ...], **options: Any) -> None:
     project = open_project(options["directory"])
     with _progress() as progress:
         result = _run(project, files, options, progress)
-    _report(project, result, metrics=not options["no_metrics"])
+    _report(project, result, options["directory"], metrics=not options["no_metrics"])
 
 
 def _run(
@@ -72,20 +72,22 @@ def _run(
         raise
 
 
-def _report(project: Project, result: ImportResult, *, metrics: bool) -> None:
+def _report(project: Project, result: ImportResult, directory: Path, *, metrics: bool) -> None:
     name, ledger = result.iteration, result.ledger
     done = "Imported" if result.published else "Dry run, nothing was written: would import"
     output.note(f"{done} {ledger.kept:,} predictions as '{name}' in {result.seconds:.2f} s")
     output.print_ledger(ledger)
     if ledger.rejected and result.published:
-        output.note('  Refused rows are kept: ea-arrow query "select * from rejects"')
+        command = suggested("query", "select * from rejects", directory=directory)
+        output.note(f"  Refused rows are kept: {command}")
     if not result.published:
         return
     if metrics:
         from ea_arrow.cli.answers import print_metrics
 
         print_metrics(project, [name])
-    output.note('Next: ea-arrow query "select outcome, count(*) from matches group by all"')
+    sql = "select outcome, count(*) from matches group by all"
+    output.note(f"Next: {suggested('query', sql, directory=directory)}")
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,14 @@ def format_option(command: Callable[..., Any]) -> Callable[..., Any]:
         show_default=True,
         help="How to print; parquet is binary and wants a file: > FILE.",
     )(command)
+
+
+def suggested(*arguments: str, directory: Path) -> str:
+    """A command line to paste, naming the project unless it is found from here."""
+    words = ["ea-arrow", *arguments]
+    if directory != Path():
+        words += ["--project", str(directory)]
+    return shlex.join(words)
 
 
 def open_project(directory: Path) -> Project:

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from ea_arrow.cli import output
-from ea_arrow.cli.options import format_option, open_project, project_option
+from ea_arrow.cli.options import format_option, open_project, project_option, suggested
 
 
 @click.command()
@@ -49,8 +49,7 @@ def init(directory: Path, labels: Path, form: str | None, images: Path | None) -
     output.note("Labels:")
     if project.ledger:
         output.print_ledger(project.ledger)
-    where = "" if directory == Path() else f" --project {directory}"
-    output.note(f"Next: ea-arrow import PREDICTIONS{where}")
+    output.note(f"Next: {suggested('import', 'PREDICTIONS', directory=directory)}")
 
 
 @click.command()
@@ -67,7 +66,8 @@ def ls(directory: Path, form: str) -> None:
     table = iteration_list(open_project(directory))
     output.emit(table, form)
     if table.num_rows == 0:
-        output.note("No iterations yet. Next: ea-arrow import PREDICTIONS")
+        command = suggested("import", "PREDICTIONS", directory=directory)
+        output.note(f"No iterations yet. Next: {command}")
 
 
 @click.command()

@@ -92,7 +92,7 @@ def _checked(path: Path, document: object) -> dict[str, Any]:
             raise SourceError(message, hint=hint)
         found = f"the keys {cut(list(document))}" if isinstance(document, dict) else cut(document)
         message = f"{path} is not COCO ground truth: found {found}; expected {_EXPECTED}."
-        raise SourceError(message, hint="`ea-arrow formats` lists what can be read.")
+        raise SourceError(message, hint="`ea-arrow init --help` says what can be read.")
     for key, needed in (("categories", True), ("annotations", False)):
         value = document.get(key)
         if not isinstance(value, list) and (needed or value is not None):

@@ -120,7 +120,7 @@ def _rows(path: Path, document: object) -> list[Any]:
         raise SourceError(message, hint=hint)
     found = f"the keys {cut(list(document))}" if isinstance(document, dict) else cut(document)
     message = f"{path} is not COCO results: found {found}; expected {_EXPECTED}."
-    raise SourceError(message, hint="`ea-arrow formats` lists what can be read.")
+    raise SourceError(message, hint="`ea-arrow import --help` says what can be read.")
 
 
 def _by_column(rows: list[Any], start: int, *, area_of_box: bool) -> pa.RecordBatch | None:

@@ -127,7 +127,7 @@ def _label_rows(path: Path, document: object) -> list[LabelRow]:
         rows = [document] if isinstance(document, dict) else document
     if not isinstance(rows, list):
         message = f"{path} holds {cut(rows)}; expected {_EXPECTED}."
-        raise SourceError(message, hint="`ea-arrow formats` lists what can be read.")
+        raise SourceError(message, hint="`ea-arrow init --help` says what can be read.")
     for index, row in enumerate(rows):
         if not isinstance(row, dict) or "data_units" not in row:
             message = f"{path}: label row {index} is {cut(row)}; expected {_EXPECTED}."
