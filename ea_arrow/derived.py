@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ea_arrow.files import parquet_options
 from ea_arrow.match import match_boxes
 from ea_arrow.metrics.coco import CocoParameters, evaluate
 from ea_arrow.schema import DATA_UNITS, LABELS, MATCHES, METRICS, PREDICTIONS, conform
 from ea_arrow.store import DERIVED, ONTOLOGY, Store
-from ea_arrow.tables import parquet_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable

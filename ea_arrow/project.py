@@ -21,6 +21,7 @@ from ea_arrow.errors import (
     ProjectExistsError,
     SourceError,
 )
+from ea_arrow.files import FileWriter
 from ea_arrow.importing import (
     ImportOptions,
     ImportResult,
@@ -34,7 +35,7 @@ from ea_arrow.results import Result
 from ea_arrow.schema import DATA_UNITS, LABELS, PREDICTIONS, REJECTS, SCHEMA_VERSION, STORED
 from ea_arrow.sources.registry import read_ground_truth
 from ea_arrow.store import FOLDER, Iteration, Store, find_root
-from ea_arrow.tables import FileWriter, Table, local
+from ea_arrow.tables import Table, local
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -120,10 +120,10 @@ def test_killed_at_thirty_random_moments(project: ea_arrow.Project, large: Path)
 
 KILL_AT = """
 import os, signal, sys
-import ea_arrow, ea_arrow.tables as tables
+import ea_arrow, ea_arrow.files as files, ea_arrow.tables as tables
 stage, root, source = sys.argv[1:]
 def die(*a, **k): os.kill(os.getpid(), signal.SIGKILL)
-commit, finish = tables.Table.commit, tables.FileWriter._finish
+commit, finish = tables.Table.commit, files.FileWriter._finish
 def dying(self, *a, **k):
     if stage == "before " + self.spec.name: die()
     commit(self, *a, **k)
@@ -132,7 +132,7 @@ def half_written(self):
     if stage == "unfinished file" and self.spec.name == "predictions": die()
     finish(self)
     if stage == "finished file" and self.spec.name == "predictions": die()
-tables.Table.commit, tables.FileWriter._finish = dying, half_written
+tables.Table.commit, files.FileWriter._finish = dying, half_written
 ea_arrow.open(root).import_predictions(source, "victim", mode="replace")
 """
 
