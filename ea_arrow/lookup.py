@@ -58,13 +58,10 @@ class ClassIndex:
 
     def find_objects(self, keys: pa.Array) -> NDArray[np.int64]:
         """Row of each class among the objects, −1 where there is none."""
-        found = pc.index_in(keys, self._keys.drop_null()).fill_null(-1)
-        if self._keys.null_count:
-            place = np.flatnonzero(self._keys.is_valid().to_numpy(zero_copy_only=False))
-            rows = found.to_numpy().astype(np.int64)
-            return np.where(rows < 0, -1, place[np.maximum(rows, 0)])
-        rows_found: NDArray[np.int64] = found.to_numpy().astype(np.int64)
-        return rows_found
+        found = pc.index_in(keys, self._keys.drop_null()).fill_null(-1).to_numpy()
+        place = np.flatnonzero(self._keys.is_valid().to_numpy(zero_copy_only=False))
+        rows: NDArray[np.int64] = np.append(place, -1)[found]  # −1 takes the last: −1
+        return rows
 
     def find_options(self, hashes: list[pa.Array]) -> NDArray[np.int64]:
         """Row of each option among the options, −1 where there is none."""

@@ -18,7 +18,7 @@ from ea_arrow.errors import SchemaError
 from ea_arrow.geometry import polygon_areas_and_boxes
 from ea_arrow.ledger import EXAMPLES, REJECTS, Ledger
 from ea_arrow.lookup import HASHES, ClassIndex, UnitIndex
-from ea_arrow.schema import FORMATS, LABELS, MASK, PREDICTIONS, conform
+from ea_arrow.schema import FORMATS, LABELS, MASK, POLYGON, PREDICTIONS, conform
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -235,6 +235,7 @@ class _Work:
         self._broken("not_finite", ~np.isfinite(values) & ~missing)
 
     def _check_polygons(self) -> None:
+        self._drop_odd_rings()
         self.has_polygon = self.polygon.is_valid().to_numpy(zero_copy_only=False)
         wanted = self.format == FORMATS.index("polygon")
         if not self.has_polygon.any():
@@ -244,8 +245,8 @@ class _Work:
             return
         rings = self.polygon.flatten()
         values = rings.flatten().to_numpy(zero_copy_only=False).astype(np.float64)
-        ring_row = self.polygon.value_parent_indices().to_numpy()
-        row = np.repeat(ring_row, rings.value_lengths().fill_null(0).to_numpy())
+        sizes = _lengths(rings)
+        row = np.repeat(np.repeat(np.arange(self.n), _lengths(self.polygon)), sizes)
         self._broken("not_finite", self._rows_of(row[~np.isfinite(values)]))
         points = np.bincount(row, minlength=self.n) // 2
         self._broken("invalid_polygon", wanted & (points < 3))
@@ -260,14 +261,24 @@ class _Work:
             values = clipped
         else:
             self._note("outside", self._rows_of(row[outside & np.isfinite(values)]))
-        if self.relative:
-            values = values * size
-        inner = pa.ListArray.from_arrays(rings.offsets, pa.array(values))
-        absent = pa.array(~self.has_polygon)
-        self.polygon = pa.ListArray.from_arrays(
-            self.polygon.offsets, inner, type=self.polygon.type, mask=absent
-        )
-        self.polygon_area, self.polygon_box = polygon_areas_and_boxes(self.polygon)
+        with np.errstate(over="ignore", invalid="ignore"):
+            if self.relative:
+                values = values * size
+            # The offsets of a slice start anywhere, and those under a null may hold values.
+            inner = pa.ListArray.from_arrays(_offsets(sizes), pa.array(values))
+            absent = pa.array(~self.has_polygon)
+            self.polygon = pa.ListArray.from_arrays(
+                _offsets(_lengths(self.polygon)), inner, type=POLYGON, mask=absent
+            )
+            self.polygon_area, self.polygon_box = polygon_areas_and_boxes(self.polygon)
+
+    def _drop_odd_rings(self) -> None:
+        """Refuse polygons with half a point: the points of all others would be read askew."""
+        odd = _lengths(self.polygon.flatten()) % 2 == 1
+        if odd.any():
+            rows = self._rows_of(np.repeat(np.arange(self.n), _lengths(self.polygon))[odd])
+            self._broken("invalid_polygon", rows)
+            self.polygon = pc.if_else(pa.array(rows), pa.scalar(None, POLYGON), self.polygon)
 
     def _rows_of(self, rows: NDArray[np.int64]) -> Flags:
         flags = np.zeros(self.n, dtype=bool)
@@ -287,24 +298,20 @@ class _Work:
         self._broken("mask_size", self.has_mask & wrong & (self.unit >= 0))
 
     def _check_boxes(self) -> None:
-        given = ~np.isnan(self.box).all(axis=1) | self._box_given()
+        sides = np.stack([_given(self.raw.column(name)) for name in _BOX], axis=1)
+        given, complete = sides.any(axis=1), sides.all(axis=1)
         finite = np.isfinite(self.box).all(axis=1)
         wanted = self.format <= FORMATS.index("rotatable_bounding_box")
         wanted &= self.format >= 0
-        self._broken("invalid_box", wanted & ~given)
-        self._broken("not_finite", given & ~finite)
+        self._broken("invalid_box", (wanted | given) & ~complete)
+        infinite: Flags = np.any(sides & ~np.isfinite(self.box), axis=1)
+        self._broken("not_finite", infinite)
         rotated = _given(self.raw.column("theta"))
         self._broken("not_finite", rotated & ~np.isfinite(self.theta))
-        negative = given & finite & ((self.box[:, 2] < 0) | (self.box[:, 3] < 0))
+        negative = finite & ((self.box[:, 2] < 0) | (self.box[:, 3] < 0))
         self._broken("invalid_box", negative)
-        self.has_box = given & finite & ~negative
+        self.has_box = finite & ~negative
         self._check_box_range()
-
-    def _box_given(self) -> Flags:
-        given = np.zeros(self.n, dtype=bool)
-        for name in _BOX:
-            given |= _given(self.raw.column(name))
-        return given
 
     def _check_box_range(self) -> None:
         x, y, w, h = self.box.T
@@ -330,7 +337,8 @@ class _Work:
             self.box[near, :2] = low
 
     def _to_pixels(self) -> None:
-        self.box *= np.stack([self.width, self.height, self.width, self.height], axis=1)
+        with np.errstate(over="ignore"):
+            self.box *= np.stack([self.width, self.height, self.width, self.height], axis=1)
 
     def _derive(self) -> None:
         """Boxes and areas of masks and polygons that came without."""
@@ -349,6 +357,8 @@ class _Work:
         given = _given(self.raw.column("area"))
         self.area = np.where(given, _numbers(self.raw, "area"), own)
         self._broken("not_finite", given & ~np.isfinite(self.area))
+        measured = np.isfinite(self.box).all(axis=1) & np.isfinite(self.area)
+        self._broken("not_finite", self.is_object & ~measured & ~self.refused())  # too large
         turned = (self.format == FORMATS.index("bounding_box")) & (np.nan_to_num(self.theta) != 0)
         self.format[turned] = FORMATS.index("rotatable_bounding_box")
         self.theta[self.theta == 0] = np.nan
@@ -399,14 +409,18 @@ class _Work:
         parts = [self.unit, self.class_row, self.format]
         parts += [self.box[:, i] for i in range(4)]
         parts += [self.theta, self.area, _numbers(self.raw, "confidence")]
+        # Every part takes part in every batch: a row's key must not depend on its neighbours.
+        absent = np.zeros(self.n, dtype=np.uint64)
+        parts += [
+            self.raw.column(name).fill_null(False).to_numpy(zero_copy_only=False).astype(np.int64)
+            for name in ("is_crowd", "is_ignored")
+        ]
         for name in ("track_id", "option_hash", "source_id"):
-            column = self.raw.column(name)
-            if column.null_count < self.n:
-                parts.append(row_keys.of_bytes(column.cast(pa.binary()), self.n))
-        if self.has_mask.any():
-            parts.append(row_keys.of_bytes(self.mask.field("counts"), self.n))
-        if self.has_polygon.any():
-            parts.append(row_keys.of_polygons(self.polygon))
+            column = self.raw.column(name).cast(pa.binary())
+            parts.append(row_keys.of_bytes(column) if column.null_count < self.n else absent)
+        has_mask, has_polygon = self.has_mask.any(), self.has_polygon.any()
+        parts.append(row_keys.of_bytes(self.mask.field("counts")) if has_mask else absent)
+        parts.append(row_keys.of_polygons(self.polygon) if has_polygon else absent)
         return row_keys.combined(parts, self.n)
 
 
@@ -416,6 +430,15 @@ _MASK_NUMBERS: Final = tuple(f.name for f in MASK if f.name != "counts")
 def _given(column: pa.Array) -> Flags:
     flags: Flags = column.is_valid().to_numpy(zero_copy_only=False)
     return flags
+
+
+def _lengths(lists: pa.ListArray) -> NDArray[np.int64]:
+    lengths: NDArray[np.int64] = lists.value_lengths().fill_null(0).to_numpy().astype(np.int64)
+    return lengths
+
+
+def _offsets(lengths: NDArray[np.int64]) -> pa.Array:
+    return pa.array(np.concatenate(([0], np.cumsum(lengths))).astype(np.int32))
 
 
 def _nullable(values: Floats) -> pa.Array:

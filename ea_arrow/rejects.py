@@ -28,6 +28,8 @@ def reject_rows(
         iteration: Its iteration; None for labels.
         source: The file they come from.
     """
+    if normalised.rejected.num_rows == 0:
+        return REJECTS.arrow.empty_table()
     import polars as pl  # a clean import never needs it
 
     flags = {f"!{rule}": pa.array(mask) for rule, mask in normalised.broken.items()}

@@ -26,9 +26,10 @@ def of_polygons(polygons: pa.ListArray) -> NDArray[np.uint64]:
     """One key per row of its rings' coordinates; 0 for a null."""
     rings = polygons.flatten()
     values = rings.flatten().to_numpy(zero_copy_only=False).view(np.uint64)
-    rows = polygons.value_parent_indices().to_numpy()
-    row = np.repeat(rows, rings.value_lengths().fill_null(0).to_numpy())
-    return _positional(values, row, len(polygons))
+    lengths = rings.value_lengths().fill_null(0).to_numpy().astype(np.int64)
+    ring_row = polygons.value_parent_indices().to_numpy()
+    points = _positional(values, np.repeat(ring_row, lengths), len(polygons))
+    return _mixed(points) + _positional(lengths.view(np.uint64), ring_row, len(polygons))
 
 
 def _mixed(key: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -52,8 +53,9 @@ def _positional(
     return key
 
 
-def of_bytes(column: pa.Array, rows: int) -> NDArray[np.uint64]:
+def of_bytes(column: pa.Array) -> NDArray[np.uint64]:
     """One key per row of its bytes; 0 for a null."""
+    rows = len(column)
     lengths = pc.binary_length(column).fill_null(0).to_numpy().astype(np.int64)
     offsets = np.frombuffer(column.buffers()[1], dtype=np.int32)
     start = offsets[column.offset : column.offset + rows].astype(np.int64)

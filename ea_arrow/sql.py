@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
 
 import duckdb
@@ -22,7 +24,7 @@ from ea_arrow.schema import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from ea_arrow.schema import TableSpec
@@ -38,7 +40,15 @@ LEFT JOIN data_units u USING (data_hash, frame)
 LEFT JOIN classes c ON c.feature_hash = t.feature_hash
       AND c.option_hash IS NOT DISTINCT FROM t.option_hash
 """
+# Not by Hive partitioning: it would take an iteration called 007 for a number and one called
+# __HIVE_DEFAULT_PARTITION__ for a null, and read the names of all directories above the project.
+_PARTITION: Final = r"regexp_extract(filename, '[/\\]{name}=([^/\\]*)[/\\][^/\\]*$', 1) AS {name}"
 _EXPLAIN: Final = re.compile(r"\s*explain(\s+analyze)?\s+", re.IGNORECASE)
+_WRITES: Final = re.compile(
+    "COPY|INSERT|UPDATE|DELETE|MERGE|CREATE|ALTER|DROP|ATTACH|EXPORT"
+    "|EXECUTE_SERIALIZED",  # hides a plan of its own
+    re.IGNORECASE,
+)
 
 
 def query(store: Store, sql: str) -> pa.Table:
@@ -58,35 +68,48 @@ def query(store: Store, sql: str) -> pa.Table:
     Raises:
         QueryError: The statement is wrong, or does anything but read from these views.
     """
-    connection = duckdb.connect(
-        config={
-            "autoinstall_known_extensions": False,
-            "autoload_known_extensions": False,
-            "python_enable_replacements": False,  # a Python variable is not a table
-        }
-    )
-    try:
-        _check_reads(connection, sql)
-        views = _Views(connection, store)
-        views.make(sql)
-        connection.execute("SET allowed_paths = " + _literals(views.files))
-        connection.execute("SET enable_external_access = false")
-        connection.execute("SET lock_configuration = true")
-        return _whole_numbers(connection.sql(sql).to_arrow_table())
-    except duckdb.Error as error:
-        raise QueryError(f"The query failed: {error}".strip(), hint=_hint(str(error))) from error
-    finally:
-        connection.close()
+    with TemporaryDirectory(prefix="ea-arrow-") as spill:
+        connection = duckdb.connect(
+            config={
+                "autoinstall_known_extensions": False,
+                "autoload_known_extensions": False,
+                "python_enable_replacements": False,  # a Python variable is not a table
+                "temp_directory": spill,  # by default .tmp in the working directory
+            }
+        )
+        try:
+            return _run(connection, store, sql)
+        except (duckdb.Error, UnicodeError) as error:
+            raise _failed(str(error)) from error
+        finally:
+            connection.close()
 
 
-def _check_reads(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
-    """Let only a single SELECT through, or EXPLAIN of one.
+def _run(connection: duckdb.DuckDBPyConnection, store: Store, sql: str) -> pa.Table:
+    selection = _selection(connection, sql)
+    views = _Views(connection, store)
+    views.make(sql)
+    named = {str(path) for path in views.files} | {_unglobbed(path) for path in views.files}
+    connection.execute("SET allowed_paths = " + _literals(named))
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
+    _check_plan(connection, selection)
+    return _whole_numbers(_distinct_names(connection.sql(sql).to_arrow_table()))
+
+
+def _selection(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
+    """Let only a single SELECT through, or EXPLAIN of one; return the SELECT.
 
     Raises:
         QueryError: It is anything else.
     """
-    explained = _EXPLAIN.sub("", sql, count=1)
-    statements = connection.extract_statements(explained)
+    selection = sql
+    sql.encode()  # half a character is an error of the query, not of DuckDB's binding
+    statements = connection.extract_statements(sql)
+    explain = _EXPLAIN.match(sql)
+    if explain and len(statements) == 1 and statements[0].type == duckdb.StatementType.EXPLAIN:
+        selection = sql[explain.end() :]
+        statements = connection.extract_statements(selection)
     if not statements:
         raise QueryError(
             "The query is empty.", hint="For example: select count(*) from predictions"
@@ -94,11 +117,36 @@ def _check_reads(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
     if len(statements) > 1:
         raise QueryError(f"Expected one statement; found {len(statements)}.")
     if statements[0].type != duckdb.StatementType.SELECT:
-        kind = str(statements[0].type).rpartition(".")[2]
-        raise QueryError(
-            f"Only SELECT is allowed here; this is {kind}.",
-            hint="Queries cannot change a project. Use the import and rm commands for that.",
-        )
+        raise _not_a_selection(str(statements[0].type).rpartition(".")[2])
+    return selection
+
+
+def _check_plan(connection: duckdb.DuckDBPyConnection, selection: str) -> None:
+    """Refuse what writes inside a SELECT: ``WITH x AS (COPY … TO 'file') …`` is one.
+
+    Files that may be read may be overwritten too, as far as DuckDB is concerned.
+
+    Raises:
+        QueryError: A step of the plan is not one that reads.
+    """
+    try:
+        explained = connection.execute(f"EXPLAIN (FORMAT JSON)\n{selection}").fetchall()
+    except duckdb.Error as error:  # it counts our line
+        text = re.sub(r"(?<=LINE )\d+", lambda found: str(int(found[0]) - 1), str(error))
+        raise _failed(text) from error
+    steps = [step for _, plan in explained for step in json.loads(plan)]
+    while steps:
+        step = steps.pop()
+        if _WRITES.search(step["name"]):
+            raise _not_a_selection(f"a SELECT with a step {step['name']}")
+        steps += step["children"]
+
+
+def _not_a_selection(found: str) -> QueryError:
+    return QueryError(
+        f"Only SELECT is allowed here; this is {found}.",
+        hint="Queries cannot change a project. Use the import and rm commands for that.",
+    )
 
 
 class _Views:
@@ -127,17 +175,13 @@ class _Views:
             self._of_table(spec, spec.arrow.empty_table())
             return
         self.files += files
-        # Without the type, an iteration called 007 or 1e3 would be read as a number.
-        hive = ", ".join(f"'{name}': VARCHAR" for name in spec.partition_by)
-        options = (
-            f"hive_partitioning = true, hive_types = {{{hive}}}"
-            if hive
-            else "hive_partitioning = false"
+        columns = ", ".join(
+            _PARTITION.format(name=name) if name in spec.partition_by else f'"{name}"'
+            for name in spec.names
         )
-        columns = ", ".join(f'"{name}"' for name in spec.names)
         self.connection.execute(
-            f"CREATE VIEW {spec.name} AS SELECT {columns} "
-            f"FROM read_parquet({_literals(files)}, {options})"
+            f"CREATE VIEW {spec.name} AS SELECT {columns} FROM "
+            f"read_parquet({_literals(map(_unglobbed, files))}, hive_partitioning = false)"
         )
 
     def _of_table(self, spec: TableSpec, table: pa.Table) -> None:
@@ -154,9 +198,26 @@ class _Views:
             self._of_table(spec, pa.concat_tables(derived.read(result) for result in found))
 
 
-def _literals(paths: Sequence[Path]) -> str:
-    quoted = ("'" + str(path).replace("'", "''") + "'" for path in paths)
+def _literals(texts: Iterable[str]) -> str:
+    quoted = ("'" + text.replace("'", "''") + "'" for text in texts)
     return f"[{', '.join(quoted)}]"
+
+
+def _unglobbed(path: Path) -> str:
+    """The pattern that matches only this file, whatever its name holds."""
+    return re.sub(r"[*?\[]", r"[\g<0>]", str(path))
+
+
+def _distinct_names(table: pa.Table) -> pa.Table:
+    """Number repeated names, as of a join: rows as dictionaries would lose all but the last."""
+    given, names = set(table.schema.names), list[str]()
+    for name in table.schema.names:
+        new, number = name, 0
+        while new in names or (number and new in given):
+            number += 1
+            new = f"{name}_{number}"
+        names.append(new)
+    return table.rename_columns(names)
 
 
 def _whole_numbers(table: pa.Table) -> pa.Table:
@@ -169,6 +230,10 @@ def _whole_numbers(table: pa.Table) -> pa.Table:
                 continue
             table = table.set_column(index, field.name, column)
     return table
+
+
+def _failed(message: str) -> QueryError:
+    return QueryError(f"The query failed: {message}".strip(), hint=_hint(message))
 
 
 def _hint(message: str) -> str | None:

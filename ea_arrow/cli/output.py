@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import pyarrow as pa
 
     from ea_arrow.ledger import Ledger
@@ -28,18 +30,15 @@ def emit(table: pa.Table, form: str) -> None:
     elif form == "csv":
         _csv(table)
     elif form == "json":
-        click.echo(
-            json.dumps([_plain_row(r) for r in table.to_pylist()], indent=2, allow_nan=False)
-        )
+        rows = [_plain_row(table.schema.names, row) for row in _values(table)]
+        click.echo(json.dumps(rows, indent=2, allow_nan=False))
     elif form == "ndjson":
-        for batch in table.to_batches():
-            for row in batch.to_pylist():
-                click.echo(json.dumps(_plain_row(row), allow_nan=False))
+        for row in _values(table):
+            click.echo(json.dumps(_plain_row(table.schema.names, row), allow_nan=False))
     elif form == "md":
         _markdown(table)
     else:
-        rows = [list(r.values()) for r in table.slice(0, MAX_ROWS).to_pylist()]
-        show(table.schema.names, rows)
+        show(table.schema.names, list(_values(table.slice(0, MAX_ROWS))))
         if table.num_rows > MAX_ROWS:
             note(f"{MAX_ROWS:,} of {table.num_rows:,} rows shown; --format csv prints all.")
 
@@ -55,7 +54,7 @@ def show(names: list[str], rows: list[list[Any]]) -> None:
     for index, name in enumerate(names):
         values = [row[index] for row in rows]
         numeric = any(isinstance(v, int | float | Decimal) for v in values)
-        shown.add_column(Text(name), justify="right" if numeric else "left")
+        shown.add_column(Text(cell(name)), justify="right" if numeric else "left")
     for row in rows:
         shown.add_row(*(Text(cell(value)) for value in row))
     on_terminal = sys.stdout.isatty()
@@ -73,7 +72,7 @@ def cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.6g}" if abs(value) >= 1e4 or value == 0 else f"{value:.4f}"
+        return f"{value:.4f}" if 1e-3 <= abs(value) < 1e4 else f"{value:.6g}"
     if isinstance(value, int):
         return str(value)
     if isinstance(value, datetime):
@@ -105,8 +104,22 @@ def _rows(ledger: Ledger, kind: str) -> str:
     return f" (rows {', '.join(map(str, rows))}{', …' if len(rows) > 2 else ''})" if rows else ""
 
 
-def _plain_row(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: _plain(value) for name, value in row.items()}
+def _values(table: pa.Table) -> Iterator[list[Any]]:
+    """The rows as lists of Python values; values that Python has no type for as text."""
+    import pyarrow as pa
+
+    for batch in table.to_batches():
+        columns = []
+        for column in batch.columns:
+            try:
+                columns.append(column.to_pylist())
+            except (OverflowError, ValueError):  # the year 290000, a nanosecond
+                columns.append(column.cast(pa.string()).to_pylist())
+        yield from map(list, zip(*columns, strict=True))
+
+
+def _plain_row(names: list[str], row: list[Any]) -> dict[str, Any]:
+    return {name: _plain(value) for name, value in zip(names, row, strict=True)}
 
 
 def _plain(value: Any) -> Any:
@@ -123,43 +136,42 @@ def _plain(value: Any) -> Any:
         return value
     if isinstance(value, datetime):
         return value.isoformat()
-    return float(value) if isinstance(value, Decimal) else str(value)
-
-
-def _flat(table: pa.Table) -> pa.Table:
-    """Nested and binary columns as JSON text, which CSV cannot hold otherwise."""
-    import pyarrow as pa
-
-    for index, field in enumerate(table.schema):
-        nested = pa.types.is_nested(field.type) or pa.types.is_binary(field.type)
-        if nested:
-            texts = [None if v is None else json.dumps(_plain(v)) for v in table[index].to_pylist()]
-            table = table.set_column(index, field.name, pa.array(texts, pa.string()))
-    return table
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    return str(value)
 
 
 def _csv(table: pa.Table) -> None:
     import csv
 
-    writer = csv.writer(click.get_text_stream("stdout"), lineterminator="\n")
+    writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(table.schema.names)
-    for batch in _flat(table).to_batches():
-        for row in batch.to_pylist():
-            writer.writerow(["" if v is None else _plain(v) for v in row.values()])
+    for row in _values(table):
+        writer.writerow(map(_csv_cell, row))
+
+
+def _csv_cell(value: Any) -> Any:
+    """Nested values as JSON text, which CSV cannot hold otherwise; booleans as SQL writes them."""
+    plain = _plain(value)
+    if isinstance(plain, list | dict | bool):
+        return json.dumps(plain)
+    return "" if plain is None else plain
 
 
 def _markdown(table: pa.Table) -> None:
-    click.echo(f"| {' | '.join(table.schema.names)} |")
+    click.echo(_markdown_row(table.schema.names))
     click.echo(f"|{'---|' * table.num_columns}")
-    for row in table.to_pylist():
-        cells = (cell(v).replace("|", "\\|") for v in row.values())
-        click.echo(f"| {' | '.join(cells)} |")
+    for row in _values(table):
+        click.echo(_markdown_row(row))
+
+
+def _markdown_row(row: list[Any]) -> str:
+    return f"| {' | '.join(cell(v).replace('|', chr(92) + '|') for v in row)} |"
 
 
 def _parquet(table: pa.Table) -> None:
     import pyarrow.parquet as pq
 
-    out = click.get_binary_stream("stdout")
-    if out.isatty():
+    if sys.stdout.isatty():
         raise click.UsageError("Parquet is binary: send it to a file with > FILE.")
-    pq.write_table(table, out, compression="zstd")
+    pq.write_table(table, sys.stdout.buffer, compression="zstd")

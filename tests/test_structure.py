@@ -1,0 +1,230 @@
+"""The shape of the package: which module may import which, what an import costs, what is public."""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+import ea_arrow
+from ea_arrow.schema_docs import documents
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "ea_arrow"
+
+# A module may import those that stand before it, here or inside its functions.
+LAYERS = (
+    "ea_arrow",
+    "errors schema geometry",
+    "ledger names ontology predictions lookup row_keys",
+    "sources sources.base",
+    "sources.coco sources.coco_labels sources.coco_results",
+    "sources.encord_rows sources.encord_project sources.encord",
+    "sources.pickle_values sources.pickle_rows sources.pickle_machine sources.pickle_templates",
+    "sources.pickle_columns sources.pickles",
+    "sources.registry",
+    "normalise rejects",
+    "files tables",
+    "pairs match metrics metrics.curves metrics.coco",
+    "store derived importing",
+    "sql results project",
+    "reports schema_docs",
+    "demo_images demo_data",
+    "cli.options cli.output cli.answers cli.imports cli.tour cli.projects cli",
+)
+ORDER = [name for layer in LAYERS for name in layer.split()]
+
+# Which modules may load a library that takes long to load or is to stay in one place.
+ONLY = {
+    "deltalake": {"files", "tables"},
+    "duckdb": {"sql"},
+    "polars": {"rejects", "results"},
+    "pydantic": {"predictions"},
+    "pickle": {"demo_data"},  # which writes one
+    "pycocotools": set(),  # an oracle for tests
+    "pandas": set(),
+    "click": {"cli", "cli.answers", "cli.imports", "cli.options", "cli.output", "cli.projects"}
+    | {"cli.tour"},
+    "rich": {"cli.imports", "cli.output"},
+}
+
+LONG = {  # at most this many lines, until they are split
+    "geometry.py": 456,
+    "normalise.py": 450,
+    "schema.py": 491,
+    "sources/pickle_machine.py": 600,
+}
+
+HEAVY = {"pyarrow", "polars", "duckdb", "numpy", "pydantic", "deltalake", "pycocotools", "pandas"}
+
+
+def name_of(path):
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts).removesuffix("__init__").rstrip(".") or "ea_arrow"
+
+
+MODULES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def imports_of(path):
+    """The modules that a module imports when it runs, anywhere in it."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for_types = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+        for statement in node.body
+        for inner in ast.walk(statement)
+    }
+    for node in ast.walk(tree):
+        if node in for_types:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                own = inner.removeprefix("ea_arrow.")
+                yield inner if own in MODULES else node.module
+
+
+def test_every_module_has_its_place():
+    assert sorted(ORDER) == sorted(set(ORDER))
+    assert set(MODULES) == set(ORDER)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_imports_go_one_way(name):
+    own = {i for i in imports_of(MODULES[name]) if i.partition(".")[0] == "ea_arrow"}
+    imported = {i.removeprefix("ea_arrow.") for i in own} - {name}
+    assert imported <= set(ORDER[: ORDER.index(name)])
+
+
+@pytest.mark.parametrize("library", ONLY)
+def test_libraries_stay_in_their_places(library):
+    users = {
+        name
+        for name, path in MODULES.items()
+        if any(i.partition(".")[0] == library for i in imports_of(path))
+    }
+    assert users <= ONLY[library]
+
+
+def loaded_by(code):
+    """The top-level modules that a fresh interpreter has after some code."""
+    code += "\nimport sys, json; print(json.dumps(sorted(sys.modules)), file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return {module.partition(".")[0] for module in json.loads(done.stderr)}
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    assert not loaded_by("import ea_arrow; dir(ea_arrow); ea_arrow.__version__") & (
+        HEAVY | {"click"}
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["import", "--help"], ["nothing"]]
+)
+def test_help_loads_nothing_heavy(arguments):
+    code = f"""
+from contextlib import redirect_stderr, suppress
+from io import StringIO
+from ea_arrow.cli import main
+with suppress(SystemExit), redirect_stderr(StringIO()):
+    main({arguments!r})
+"""
+    assert not loaded_by(code) & (HEAVY | {"rich"})
+
+
+def test_errors_load_nothing_heavy():
+    assert not loaded_by("from ea_arrow import EaArrowError") & HEAVY
+
+
+def test_the_prediction_model_loads_no_arrow():
+    heavy = HEAVY - {"pydantic"}
+    assert not loaded_by("from ea_arrow import Prediction, BoundingBox") & heavy
+
+
+def test_public_names():
+    assert ea_arrow.__all__ == [
+        "BoundingBox",
+        "EaArrowError",
+        "Format",
+        "FrameClassification",
+        "ObjectDetection",
+        "Prediction",
+        "Project",
+        "__version__",
+        "init",
+        "open",
+    ]
+    for name in ea_arrow.__all__:
+        assert getattr(ea_arrow, name) is not None
+    assert dir(ea_arrow) == sorted(ea_arrow.__all__)
+    with pytest.raises(AttributeError, match="'nothing'"):
+        _ = ea_arrow.nothing
+
+
+def commands(group, path=()):
+    for name, command in group.commands.items():
+        yield (*path, name), command
+        if isinstance(command, click.Group):
+            yield from commands(command, (*path, name))
+
+
+def all_commands():
+    from ea_arrow.cli import cli
+
+    return dict(commands(cli))
+
+
+@pytest.mark.parametrize("path", all_commands(), ids=" ".join)
+def test_every_command_has_help_and_an_example(path):
+    command = all_commands()[path]
+    assert command.help
+    assert command.get_short_help_str()
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, parameter.name
+    if not isinstance(command, click.Group):
+        assert f"ea-arrow {path[-1]}" in command.help
+        assert "Example" in command.help
+
+
+def test_examples_in_help_use_options_that_exist():
+    for path, command in all_commands().items():
+        known = {option for parameter in command.params for option in parameter.opts}
+        lines = [line for line in (command.help or "").splitlines() if "ea-arrow " in line]
+        for line in lines:
+            words = line.partition(" > ")[0].split()
+            used = {w for w in words if w.startswith("-") and w.strip("-")}
+            assert used <= known, (path, line)
+
+
+def test_the_schemas_are_up_to_date():
+    """Run ``python -m ea_arrow.schema_docs schemas`` if this fails."""
+    stored = {p.name: p.read_text(encoding="utf-8") for p in (ROOT / "schemas").iterdir()}
+    assert stored == documents()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("test_*.py")), ids=lambda p: p.name)
+def test_every_test_file_has_tests(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    names = [n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.ClassDef)]
+    assert any(name.lower().startswith("test") for name in names)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_files_stay_short(name):
+    path = MODULES[name]
+    lines = len(path.read_text(encoding="utf-8").splitlines())
+    assert lines <= LONG.get(path.relative_to(PACKAGE).as_posix(), 400)
+
+
+def test_exceptions_to_the_length_are_needed():
+    for name in LONG:
+        assert len((PACKAGE / name).read_text(encoding="utf-8").splitlines()) > 400, name
