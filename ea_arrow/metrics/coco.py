@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import pyarrow.compute as pc
 
 from ea_arrow.errors import EaArrowError
 from ea_arrow.match import match_pairs
-from ea_arrow.metrics.curves import Matched, accumulate
+from ea_arrow.metrics.curves import Curves, Matched
 from ea_arrow.pairs import arrange, beyond, box_pairs, effective_thresholds, has_id_zero
 from ea_arrow.schema import METRICS, conform
 
@@ -104,26 +105,52 @@ class CocoEvaluation:
 
     Attributes:
         parameters: What was asked for.
-        precision: (T, R, K, A, M), 0 … 1; −1 for a class without labels that count.
-        recall: (T, K, A, M), likewise.
-        scores: (T, R, K, A, M), the confidence at which each recall is reached.
-        n_labels: Labels that count, per class and area range (K, A).
-        n_predictions: Predictions per class (K), also those beyond the cut.
         feature_hashes: The classes (K).
         class_names: Their names (K).
         labels_with_id_zero: Whether a label has the id 0, which pycocotools never counts as found.
     """
 
     parameters: CocoParameters
-    precision: Floats
-    recall: Floats
-    scores: Floats
-    n_labels: Ints
-    n_predictions: Ints
     feature_hashes: list[str]
     class_names: list[str]
     labels_with_id_zero: bool
     _matched: Matched
+    _curves: Curves
+
+    @property
+    def precision(self) -> Floats:
+        """Precision (T, R, K, A, M), 0 … 1; −1 for a class without labels that count."""
+        return self._precision_and_scores[0]
+
+    @property
+    def scores(self) -> Floats:
+        """The confidence at which each recall is reached (T, R, K, A, M)."""
+        return self._precision_and_scores[1]
+
+    @property
+    def recall(self) -> Floats:
+        """Recall (T, K, A, M), 0 … 1; −1 for a class without labels that count."""
+        return self._curves.recall
+
+    @property
+    def n_labels(self) -> Ints:
+        """Labels that count, per class and area range (K, A)."""
+        return self._curves.n_labels
+
+    @property
+    def n_predictions(self) -> Ints:
+        """Predictions per class (K), also those beyond the cut."""
+        return self._curves.n_predictions
+
+    @cached_property
+    def _precision_and_scores(self) -> tuple[Floats, Floats]:
+        cuts = range(len(self.parameters.max_detections))
+        return self._curves.precision_and_scores(tuple(cuts))
+
+    @cached_property
+    def _precision_at_last_cut(self) -> Floats:
+        last = len(self.parameters.max_detections) - 1
+        return self._curves.precision_and_scores((last,))[0][..., 0]
 
     @property
     def prediction_ids(self) -> Ints:
@@ -188,13 +215,16 @@ class CocoEvaluation:
 
     def _cells(self, metric: _Metric) -> Floats:
         """Return the cells a metric averages over: (T, R, K), for recall (T, K)."""
-        array = self.recall if metric.is_recall else self.precision
+        area, cut = self._area(metric), self._cut(metric)
+        if metric.is_recall:
+            array = self.recall[..., 0 if cut is None else cut]
+        else:  # a precision is always read at the largest cut
+            array = self._precision_at_last_cut
         if metric.iou is not None:
             array = array[np.array(self.parameters.iou_thresholds) == metric.iou]
-        area, cut = self._area(metric), self._cut(metric)
         if area is None or cut is None:
-            return array[:0, ..., 0, 0]
-        return array[..., area, cut]
+            return array[:0, ..., 0]
+        return array[..., area]
 
     def _area(self, metric: _Metric) -> int | None:
         names = list(self.parameters.areas)
@@ -302,17 +332,12 @@ def evaluate(
         unfindable=zero & (not parameters.annotation_id_zero_counts),
     )
     recalls = np.array(parameters.recall_thresholds)
-    curves = accumulate(matched, len(thresholds), recalls, parameters.max_detections)
     objects = classes.filter(pc.equal(classes.column("kind"), "object"))
     return CocoEvaluation(
         parameters=parameters,
-        precision=curves.precision,
-        recall=curves.recall,
-        scores=curves.scores,
-        n_labels=curves.n_labels,
-        n_predictions=curves.n_predictions,
         feature_hashes=objects.column("feature_hash").to_pylist(),
         class_names=objects.column("name").to_pylist(),
         labels_with_id_zero=bool(zero.any()),
         _matched=matched,
+        _curves=Curves(matched, len(thresholds), recalls, parameters.max_detections),
     )

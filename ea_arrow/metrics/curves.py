@@ -40,17 +40,6 @@ class Matched:
 
 
 @dataclass(frozen=True)
-class Curves:
-    """The arrays that pycocotools calls ``eval``, and the labels that count per class and area."""
-
-    precision: Floats
-    recall: Floats
-    scores: Floats
-    n_labels: Ints
-    n_predictions: Ints
-
-
-@dataclass(frozen=True)
 class _Ranked:
     """Predictions in class order, and the candidates (C) among them: those with any pair."""
 
@@ -76,43 +65,67 @@ class _Hits:
     sign: Ints
 
 
-def accumulate(
-    matched: Matched, n_thresholds: int, recalls: Floats, max_detections: tuple[int, ...]
-) -> Curves:
-    """Accumulate precision, recall and scores.
+class Curves:
+    """The arrays that pycocotools calls ``eval``, and the counts behind them.
 
-    Returns:
-        ``precision`` and ``scores`` (T, R, K, A, M), ``recall`` (T, K, A, M): −1 for a class
-        without labels that count; ``n_labels`` (K, A); ``n_predictions`` (K).
+    Recall is cheap and made at once. Precision and scores are made for the cuts that are asked for:
+    of the twelve numbers none needs them at another cut than the largest.
+
+    Args:
+        matched: What matched.
+        n_thresholds: Number of IoU thresholds (T).
+        recalls: Recalls at which precision is read (R).
+        max_detections: Cuts (M), ascending.
+
+    Attributes:
+        recall: (T, K, A, M); −1 for a class without labels that count.
+        n_labels: Labels that count (K, A).
+        n_predictions: Predictions of each class (K).
     """
-    arranged = matched.arranged
-    n_classes, n_areas = arranged.n_classes, len(matched.ignored)
-    n_labels = _count_labels(arranged, matched.ignored)
-    ranked = _rank(matched)
-    confidence = arranged.prediction("confidence")[ranked.order]
-    shape = (n_areas, len(max_detections), n_thresholds, n_classes)
-    precision, scores = np.empty((*shape, len(recalls))), np.empty((*shape, len(recalls)))
-    recall = np.empty(shape)
-    for a in range(n_areas):
-        hits = _hits(matched, ranked, a)
-        inside = ~matched.outside[a][ranked.order]
-        needed = _hits_needed(n_labels[:, a], recalls)
-        for m, most in enumerate(max_detections):
-            counted = np.append(0, np.cumsum(inside & (ranked.rank < most)))
-            curve = _Curve(ranked, hits, counted, most, n_thresholds)
-            recall[a, m] = curve.recall(n_labels[:, a])
-            precision[a, m], scores[a, m] = curve.read(needed, confidence)
-            curve.first_scores(scores[a, m], recalls, confidence)
-        for array in (recall, precision, scores):
-            array[a, :, :, n_labels[:, a] == 0] = -1
-    # Only the shape is turned: what reads these in C order sees pycocotools' order.
-    return Curves(
-        precision.transpose(2, 4, 3, 0, 1),
-        recall.transpose(2, 3, 0, 1),
-        scores.transpose(2, 4, 3, 0, 1),
-        n_labels,
-        np.diff(ranked.starts),
-    )
+
+    def __init__(
+        self, matched: Matched, n_thresholds: int, recalls: Floats, max_detections: tuple[int, ...]
+    ) -> None:
+        self._matched, self._recalls, self._cuts = matched, recalls, max_detections
+        self._ranked = _rank(matched)
+        areas = range(len(matched.ignored))
+        self._curves = [
+            [_Curve(self._ranked, hits, most, n_thresholds) for most in max_detections]
+            for hits in (_hits(matched, self._ranked, area) for area in areas)
+        ]
+        self.n_labels = _count_labels(matched.arranged, matched.ignored)
+        self.n_predictions = np.diff(self._ranked.starts)
+        recall = np.array([[c.recall(self.n_labels[:, a]) for c in self._curves[a]] for a in areas])
+        self.recall = self._undefined(recall).transpose(2, 3, 0, 1)
+
+    def precision_and_scores(self, cuts: tuple[int, ...]) -> tuple[Floats, Floats]:
+        """Return precision and score at each recall (T, R, K, A, M), −1 without labels that count.
+
+        Args:
+            cuts: Positions in ``max_detections`` of the cuts wanted (M).
+        """
+        matched, ranked = self._matched, self._ranked
+        confidence = matched.arranged.prediction("confidence")[ranked.order]
+        found = []
+        for area, curves in enumerate(self._curves):
+            inside = ~matched.outside[area][ranked.order]
+            needed = _hits_needed(self.n_labels[:, area], self._recalls)
+            for cut in cuts:
+                counted = np.append(0, np.cumsum(inside & (ranked.rank < self._cuts[cut])))
+                precision, scores = curves[cut].read(needed, counted, confidence)
+                curves[cut].first_scores(scores, self._recalls, confidence)
+                found.append((precision, scores))
+        shape = (len(self._curves), len(cuts), *found[0][0].shape)
+        arrays = (np.array(array).reshape(shape) for array in zip(*found, strict=True))
+        # Only the shape is turned: what reads these in C order sees pycocotools' order.
+        precision, scores = (self._undefined(a).transpose(2, 4, 3, 0, 1) for a in arrays)
+        return precision, scores
+
+    def _undefined(self, array: Floats) -> Floats:
+        """Set (A, M, T, K, …) to −1 for classes without labels that count."""
+        for area in range(len(array)):
+            array[area, :, :, self.n_labels[:, area] == 0] = -1
+        return array
 
 
 def _count_labels(arranged: Arranged, ignored: Bools) -> Ints:
@@ -169,47 +182,55 @@ class _Curve:
         first, last: Where the hits of each (threshold, class) start and end (T, K).
     """
 
-    def __init__(
-        self, ranked: _Ranked, hits: _Hits, counted: Ints, most: int, n_thresholds: int
-    ) -> None:
-        n = len(ranked.position)
-        cut = ranked.rank[ranked.position] < most
-        kept = cut[hits.column]
-        key, self._column = hits.key[kept], hits.column[kept]
-        bounds = np.arange(n_thresholds)[:, None] * n + ranked.column_starts
-        edges = np.searchsorted(key, bounds)
-        self._ranked, self._most = ranked, most
+    def __init__(self, ranked: _Ranked, hits: _Hits, most: int, n_thresholds: int) -> None:
+        self._ranked, self._hits, self._most = ranked, hits, most
+        self._cut = ranked.rank[ranked.position] < most
+        kept = self._cut[hits.column]
+        self._key, self._column = hits.key[kept], hits.column[kept]
+        self._bounds = (
+            np.arange(n_thresholds)[:, None] * len(ranked.position) + ranked.column_starts
+        )
+        edges = np.searchsorted(self._key, self._bounds)
         self.first, self.last = edges[:, :-1], edges[:, 1:]
-
-        # Predictions that count, up to each hit, less those before its class.
-        count = counted[ranked.position[self._column] + 1]
-        before = np.broadcast_to(counted[ranked.starts[:-1]], self.first.shape)
-        odd = cut[hits.odd % max(n, 1)]
-        if odd.any():
-            odd_key, sign = hits.odd[odd], hits.sign[odd]
-            at = np.searchsorted(key, odd_key)
-            change = np.bincount(at, weights=sign, minlength=len(key) + 1)[: len(key)]
-            count = count + np.cumsum(change.astype(np.int64))
-            total = np.append(0, np.cumsum(sign))
-            before = before + total[np.searchsorted(odd_key, bounds[:, :-1])]
-        lengths = (self.last - self.first).ravel()
-        count = count - np.repeat(before.ravel(), lengths)
-        hit = np.arange(1, len(key) + 1) - np.repeat(self.first.ravel(), lengths)
-        self._precision = np.append(hit / (count + np.spacing(1)), 0.0)
 
     def recall(self, n_labels: Ints) -> Floats:
         """Return hits / labels (T, K)."""
         recall: Floats = (self.last - self.first) / np.maximum(n_labels, 1)
         return recall
 
-    def read(self, needed: Ints, confidence: Floats) -> tuple[Floats, Floats]:
+    def _precision(self, counted: Ints) -> Floats:
+        """Return the precision at each hit, and a 0 after the last.
+
+        Args:
+            counted: How many predictions, in class order, count up to each (N + 1), by their area.
+        """
+        ranked, hits = self._ranked, self._hits
+        # Predictions that count, up to each hit, less those before its class.
+        count = counted[ranked.position[self._column] + 1]
+        before = np.broadcast_to(counted[ranked.starts[:-1]], self.first.shape)
+        odd = self._cut[hits.odd % max(len(ranked.position), 1)]
+        if odd.any():
+            odd_key, sign = hits.odd[odd], hits.sign[odd]
+            at = np.searchsorted(self._key, odd_key)
+            size = len(self._key)
+            change = np.bincount(at, weights=sign, minlength=size + 1)[:size]
+            count = count + np.cumsum(change.astype(np.int64))
+            total = np.append(0, np.cumsum(sign))
+            before = before + total[np.searchsorted(odd_key, self._bounds[:, :-1])]
+        lengths = (self.last - self.first).ravel()
+        count = count - np.repeat(before.ravel(), lengths)
+        hit = np.arange(1, len(self._key) + 1) - np.repeat(self.first.ravel(), lengths)
+        return np.append(hit / (count + np.spacing(1)), 0.0)
+
+    def read(self, needed: Ints, counted: Ints, confidence: Floats) -> tuple[Floats, Floats]:
         """Return precision and score where each recall is first reached (T, K, R), 0 beyond."""
         at = self.first[..., None] + (needed - 1)
         beyond = at >= self.last[..., None]
         at = np.where(beyond, self.last[..., None], at)
         # Maxima between one recall and the next, then from the right: the envelope at recalls.
         edges = np.concatenate([at, self.last[..., None]], axis=2)
-        peaks = np.maximum.reduceat(self._precision, edges.ravel()).reshape(edges.shape)[..., :-1]
+        peaks = np.maximum.reduceat(self._precision(counted), edges.ravel())
+        peaks = peaks.reshape(edges.shape)[..., :-1]
         peaks[beyond] = 0
         envelope = np.maximum.accumulate(peaks[..., ::-1], axis=2)[..., ::-1]
         score = np.append(confidence[self._ranked.position[self._column]], 0.0)[at]
