@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ea_arrow.conform import conform
 from ea_arrow.files import parquet_options
 from ea_arrow.match import match_boxes
 from ea_arrow.metrics.coco import CocoParameters, evaluate
-from ea_arrow.schema import DATA_UNITS, LABELS, MATCHES, METRICS, PREDICTIONS, conform
+from ea_arrow.schema import DATA_UNITS, LABELS, MATCHES, METRICS, PREDICTIONS
 from ea_arrow.store import DERIVED, ONTOLOGY, Store
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake.transaction import AddAction
 
+from ea_arrow.conform import conform
 from ea_arrow.errors import ProjectError
-from ea_arrow.schema import conform
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -119,6 +119,8 @@ class FileWriter:
         with writing(self.path):
             self._writer.close()
             sync(self.path)
+            # Nothing ever changes a published file; where it matters, the system says so too.
+            self.path.chmod(self.path.stat().st_mode & ~0o222)
 
     def discard(self) -> None:
         """Delete the file."""

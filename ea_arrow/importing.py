@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ea_arrow.conform import conform
 from ea_arrow.errors import ConflictError, IterationExistsError, RejectedRowsError
 from ea_arrow.files import FileWriter
 from ea_arrow.ledger import REJECTS, Ledger
 from ea_arrow.names import check_name
 from ea_arrow.normalise import Normaliser
 from ea_arrow.rejects import reject_rows
-from ea_arrow.schema import ITERATIONS, LABELS, PREDICTIONS, conform
+from ea_arrow.schema import ITERATIONS, LABELS, PREDICTIONS
 from ea_arrow.schema import REJECTS as REJECT_ROWS
 from ea_arrow.sources.registry import open_predictions
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from ea_arrow.conform import conform
 from ea_arrow.pairs import (
     PAIRS_AT_ONCE,
     Arranged,
@@ -34,7 +35,7 @@ from ea_arrow.pairs import (
     spread,
     stable_order,
 )
-from ea_arrow.schema import MATCHES, conform
+from ea_arrow.schema import MATCHES
 
 
 @dataclass(frozen=True)

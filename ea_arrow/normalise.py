@@ -14,11 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ea_arrow import row_keys
+from ea_arrow.conform import conform
 from ea_arrow.errors import SchemaError
 from ea_arrow.geometry import polygon_areas_and_boxes
 from ea_arrow.ledger import EXAMPLES, REJECTS, Ledger
 from ea_arrow.lookup import HASHES, ClassIndex, UnitIndex
-from ea_arrow.schema import FORMATS, LABELS, MASK, POLYGON, PREDICTIONS, conform
+from ea_arrow.schema import FORMATS, LABELS, MASK, POLYGON, PREDICTIONS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
+from ea_arrow.conform import conform
 from ea_arrow.ledger import REJECTS as RULES
-from ea_arrow.schema import REJECTS, conform
+from ea_arrow.schema import REJECTS
 
 if TYPE_CHECKING:
     import polars as pl

@@ -11,11 +11,9 @@ Coordinates are pixels of the data unit, float64, origin at the top left, x to t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
-
-from ea_arrow.errors import SchemaError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -426,66 +424,3 @@ RAW = TableSpec(
 STORED = (DATA_UNITS, LABELS, PREDICTIONS, ITERATIONS, REJECTS)
 DERIVED = (CLASSES, MATCHES, METRICS)
 TABLES: Mapping[str, TableSpec] = {t.name: t for t in (*STORED, *DERIVED)}
-
-
-def conform(table: Any, spec: TableSpec, *, stored: bool = False) -> Any:
-    """Return ``table`` with exactly the columns, types and nullability that ``spec`` declares.
-
-    Polars and DuckDB lose nullability, metadata and nested names, and Arrow accepts nulls in
-    non-null fields until a cast; so every table passes here before it is written and after it
-    leaves an engine.
-
-    Args:
-        table: A ``pyarrow.Table`` or ``RecordBatch``.
-        spec: The schema to conform to.
-        stored: Leave out partition columns, as inside the Parquet files.
-
-    Raises:
-        SchemaError: A column is missing, cannot be cast, or has nulls where none may be.
-    """
-    target = spec.arrow_stored if stored else spec.arrow
-    missing = [name for name in target.names if name not in table.schema.names]
-    if missing:
-        extra = [name for name in table.schema.names if name not in target.names]
-        message = f"Table '{spec.name}' lacks {len(missing)} column(s): {', '.join(missing)}"
-        raise SchemaError(message + (f"; it has instead: {', '.join(extra)}." if extra else "."))
-    columns = []
-    for wanted in target:
-        column = table.column(wanted.name)
-        if not wanted.nullable and column.null_count:
-            message = (
-                f"Column '{wanted.name}' of table '{spec.name}' has {column.null_count} null(s); "
-                "none are allowed."
-            )
-            raise SchemaError(message)
-        if column.type != wanted.type:
-            try:
-                column = column.cast(wanted.type)
-            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-                message = (
-                    f"Column '{wanted.name}' of table '{spec.name}' is {column.type}, which does "
-                    f"not convert to {wanted.type}: {error}"
-                )
-                raise SchemaError(message) from error
-        columns.append(column)
-    return type(table).from_arrays(columns, schema=target)
-
-
-def describe(spec: TableSpec) -> dict[str, Any]:
-    """Return the JSON document that ``schemas/<table>.json`` holds."""
-    return {
-        "table": spec.name,
-        "schema_version": SCHEMA_VERSION,
-        "description": spec.doc,
-        "partition_by": list(spec.partition_by),
-        "columns": [
-            {
-                "name": c.name,
-                "type": str(c.type),
-                "nullable": c.nullable,
-                "unit": c.unit,
-                "description": c.doc,
-            }
-            for c in spec.columns
-        ],
-    }

@@ -8,9 +8,33 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ea_arrow.predictions import Prediction
-from ea_arrow.schema import TABLES, describe
+from ea_arrow.schema import SCHEMA_VERSION, TABLES
+
+if TYPE_CHECKING:
+    from ea_arrow.schema import TableSpec
+
+
+def describe(spec: TableSpec) -> dict[str, Any]:
+    """Return the JSON document that ``schemas/<table>.json`` holds."""
+    return {
+        "table": spec.name,
+        "schema_version": SCHEMA_VERSION,
+        "description": spec.doc,
+        "partition_by": list(spec.partition_by),
+        "columns": [
+            {
+                "name": c.name,
+                "type": str(c.type),
+                "nullable": c.nullable,
+                "unit": c.unit,
+                "description": c.doc,
+            }
+            for c in spec.columns
+        ],
+    }
 
 
 def documents() -> dict[str, str]:

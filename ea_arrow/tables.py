@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
-from deltalake.exceptions import CommitFailedError, TableNotFoundError
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, CommitProperties, RemoveAction, Transaction
 
 from ea_arrow.errors import ConflictError, ProjectError
@@ -60,15 +60,25 @@ class Table:
         self.root = root
         self.spec = spec
         try:
-            self._delta = DeltaTable(str(root), version=version)
+            self._delta = DeltaTable(root.as_uri(), version=version)
         except TableNotFoundError as error:
             raise ProjectError(f"{root}: there is no table '{spec.name}' here.") from error
+        except DeltaError as error:
+            raise ProjectError(
+                f"{root}: the table '{spec.name}' cannot be read: {error}"
+            ) from error
+        found = self._delta.metadata().configuration.get(VERSION_KEY)
+        if found != str(SCHEMA_VERSION):
+            raise ProjectError(
+                f"{root}: the table '{spec.name}' has schema version {found}; this ea-arrow reads "
+                f"version {SCHEMA_VERSION}."
+            )
 
     @classmethod
     def create(cls, root: Path, spec: TableSpec) -> Table:
         """Create an empty table."""
         DeltaTable.create(
-            str(root),
+            root.as_uri(),
             spec.arrow,
             partition_by=list(spec.partition_by),
             description=spec.doc,

@@ -11,6 +11,7 @@ import pytest
 from deltalake import DeltaTable
 
 import ea_arrow
+from ea_arrow.conform import conform
 from ea_arrow.errors import ProjectError, SchemaError
 from ea_arrow.files import parquet_options
 from ea_arrow.geometry import Rle
@@ -26,9 +27,8 @@ from ea_arrow.schema import (
     STORED,
     TABLES,
     VERSION_KEY,
-    conform,
-    describe,
 )
+from ea_arrow.schema_docs import describe
 from tests.builders import (
     RELATIVE,
     RESULTS,

@@ -18,7 +18,7 @@ PACKAGE = ROOT / "ea_arrow"
 # A module may import those that stand before it, here or inside its functions.
 LAYERS = (
     "ea_arrow",
-    "errors schema geometry",
+    "errors schema conform geometry",
     "ledger names ontology predictions lookup row_keys",
     "sources sources.base",
     "sources.coco sources.coco_labels sources.coco_results",
@@ -54,7 +54,7 @@ ONLY = {
 LONG = {  # at most this many lines, until they are split
     "geometry.py": 456,
     "normalise.py": 450,
-    "schema.py": 491,
+    "schema.py": 430,
     "sources/pickle_machine.py": 600,
 }
 

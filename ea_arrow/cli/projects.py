@@ -73,7 +73,14 @@ def ls(directory: Path, form: str) -> None:
 @click.command()
 @click.argument("name")
 @project_option
-@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="How to print.",
+)
 def show(name: str, directory: Path, form: str) -> None:
     """Show where iteration NAME came from, what is in it, and its history.
 

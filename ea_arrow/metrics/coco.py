@@ -11,11 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ea_arrow.conform import conform
 from ea_arrow.errors import EaArrowError
 from ea_arrow.match import match_pairs
 from ea_arrow.metrics.curves import Curves, Matched
 from ea_arrow.pairs import arrange, beyond, box_pairs, effective_thresholds, has_id_zero
-from ea_arrow.schema import METRICS, conform
+from ea_arrow.schema import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
