@@ -314,11 +314,6 @@ def _of_protocol(table: pa.Table, protocol: str) -> pa.Table:
 
 
 def _check_free(root: Path) -> None:
-    if "\\" in str(root) and os.sep != "\\":
-        raise ProjectError(
-            f"{root}: the path has a backslash, which Delta tables take for a separator.",
-            hint="Choose a directory without one.",
-        )
     if (root / FOLDER).exists():
         raise ProjectExistsError(
             f"{root}: there is a project already; nothing was changed.",

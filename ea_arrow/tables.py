@@ -76,15 +76,26 @@ class Table:
 
     @classmethod
     def create(cls, root: Path, spec: TableSpec) -> Table:
-        """Create an empty table."""
-        DeltaTable.create(
-            root.as_uri(),
-            spec.arrow,
-            partition_by=list(spec.partition_by),
-            description=spec.doc,
-            configuration=_CONFIGURATION,
-            raise_if_key_not_exists=False,
-        )
+        """Create an empty table.
+
+        Raises:
+            ProjectError: It cannot be made there.
+        """
+        try:
+            with writing(root):
+                DeltaTable.create(
+                    root.as_uri(),
+                    spec.arrow,
+                    partition_by=list(spec.partition_by),
+                    description=spec.doc,
+                    configuration=_CONFIGURATION,
+                    raise_if_key_not_exists=False,
+                )
+        except DeltaError as error:
+            raise ProjectError(
+                f"{root}: a Delta table cannot be made here: {error}",
+                hint="Delta misreads paths with a backslash or an escape like %20.",
+            ) from error
         return cls(root, spec)
 
     @property

@@ -411,3 +411,26 @@ def test_relative_path_project(
     os.chdir("/")
     project.import_predictions(results)
     assert len(project.predictions("epoch-1")) == 3
+
+
+@pytest.mark.parametrize(
+    "name", ["späße 日本", "a#b?c", "quo'te\"s", "[x]", "x=3", "iteration=foo"]
+)
+def test_directories_may_have_any_name(
+    tmp_path: Path, truth: Path, results: Path, name: str
+) -> None:
+    project = ea_arrow.init(tmp_path / name, truth)
+    project.import_predictions(results)
+    assert len(list(project.sql("select * from predictions where iteration = 'epoch-1'"))) == 3
+    project.remove("epoch-1")
+    assert project.compact(keep_hours=0) > 0
+
+
+@pytest.mark.parametrize("name", ["back\\slash", "per%20cent"])
+def test_directories_that_delta_misreads_are_refused(
+    tmp_path: Path, truth: Path, name: str
+) -> None:
+    with pytest.raises(ProjectError, match="cannot be made here") as caught:
+        ea_arrow.init(tmp_path / name, truth)
+    assert "backslash" in str(caught.value)
+    assert not (tmp_path / name).exists()
