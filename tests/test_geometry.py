@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pycocotools import mask as coco
 
@@ -28,10 +28,6 @@ from ea_arrow.geometry import (
     row_major_to_rle,
 )
 from ea_arrow.schema import MASK, POLYGON
-
-settings.register_profile("geometry", deadline=None)
-settings.load_profile("geometry")
-
 
 # -- oracles ---------------------------------------------------------------------------------------
 

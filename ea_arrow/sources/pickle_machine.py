@@ -15,19 +15,36 @@ from __future__ import annotations
 import struct
 from array import array
 from bisect import bisect_right
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from ea_arrow.errors import SourceError, UnsafePickleError
-from ea_arrow.sources.pickle_values import ALLOWED, CALLS, MODELS, STATES, Instance, Symbol, name_of
+from ea_arrow.sources.pickle_values import (
+    ALLOWED,
+    CALLS,
+    MODELS,
+    STATES,
+    Dtype,
+    FormatValue,
+    Instance,
+    Symbol,
+    name_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
 MAX_NESTING = 64
-MAX_OPERATIONS = 1 << 22  # of one element, which bounds its stack too
+MAX_OPERATIONS = 1 << 21  # of one element, which bounds its stack too
+MAX_MEMORY = 1 << 26  # that one element may take beyond as many bytes as the file has
 MAX_MEMO = 100_000
+MAX_RUN = 1 << 25  # bytes run before the memo is emptied: it may hold masks
+MAX_NAMES = 100_000  # that are kept then
+MAX_KEPT_TEXT = 256
 MAX_TEXT = 1 << 20  # a line of protocol 0 that is not a string
+
+_CONTAINER, _VIEW, _MEMO_ENTRY, _SET_ITEM = 256, 256, 128, 64  # bytes that one takes, about
 
 
 class Machine:
@@ -47,8 +64,12 @@ class Machine:
         self.next_memo = 0
         self.starts = array("Q")
         self.bases = array("Q")
+        self.matched_text: Callable[[int], str | None] = lambda _: None
         self.rerun_bytes = 0
         self.replaying = 0
+        self.taken = 0  # bytes of memory that the current element took, about
+        self.run_bytes = 0  # since the memo was emptied
+        self.kept = 0  # entries that were not forgotten then
         self.stack: list[Any] = []
         self.marks: list[list[Any]] = []
         self.operations = self._dispatch()
@@ -65,6 +86,7 @@ class Machine:
         if not self.replaying:
             self.starts.append(start)
             self.bases.append(self.next_memo)
+            self.taken = 0
         buffer, operations, stack, marks = self.buffer, self.operations, self.stack, self.marks
         self.stack, self.marks = [], []
         position = start
@@ -75,6 +97,7 @@ class Machine:
                 if code in _COMPLETING and not self.marks and len(self.stack) == 1:
                     value = self.stack[0]
                     if isinstance(value, Instance) and value.kind == "Prediction" and value.fields:
+                        self.run_bytes += position - start
                         return value, position
             raise self.refuse(position, f"one element of over {MAX_OPERATIONS:,} operations")
         except IndexError:
@@ -90,10 +113,16 @@ class Machine:
         """Empty the memo if it has grown large; entries asked for later are made again.
 
         A file that keeps asking for what was forgotten would be run over and over: once as many
-        bytes as twice the file were run again, nothing more is forgotten.
+        bytes as twice the file were run again, nothing more is forgotten. Names stay, for each
+        prediction may use a name that the one before it brought up, and making one again would
+        mean to run all of them again. The first ones, that is: a file may bring up names forever.
         """
-        if len(self.memo) > MAX_MEMO and self.rerun_bytes < 2 * self.size:
-            self.memo = {i: v for i, v in self.memo.items() if i < self.bases[0]}
+        large = len(self.memo) > self.kept + MAX_MEMO or self.run_bytes > MAX_RUN
+        if large and self.rerun_bytes < 2 * self.size:
+            first = self.bases[0]
+            kept = ((i, v) for i, v in self.memo.items() if i < first or _is_name(v))
+            self.memo = dict(islice(kept, MAX_NAMES))
+            self.kept, self.run_bytes = len(self.memo), 0
 
     def recall(self, index: int, position: int) -> Any:
         """Return memo entry ``index``, running the element that assigned it again if need be."""
@@ -105,6 +134,9 @@ class Machine:
         if element < 0 or index >= self.next_memo:
             message = f"memo entry {index} is used before it is assigned"
             raise self.damaged(position, message)
+        text = self.matched_text(index)
+        if text is not None:
+            return text
         if self.replaying >= MAX_NESTING:
             raise self.damaged(position, f"elements refer to each other over {MAX_NESTING} deep")
         saved = self.next_memo
@@ -156,6 +188,23 @@ class Machine:
             raise self.truncated(position)
         return self.buffer[position:end], end + 1
 
+    def index(self, position: int) -> tuple[int, int]:
+        """The memo number that is the text argument of an opcode and the byte after it."""
+        text, end = self.line(position)
+        if not text.isdigit() or len(text) > _MAX_DIGITS:
+            raise self.damaged(position, "a memo number that is not one")
+        return int(text), end
+
+    def take(self, amount: int, position: int) -> None:
+        """Count memory that the current element takes other than by the size of its stack.
+
+        Raises:
+            UnsafePickleError: It is more than a prediction can need.
+        """
+        self.taken += amount
+        if self.taken > MAX_MEMORY + self.size:
+            raise self.refuse(position - 1, "one element that takes far more memory than the file")
+
     def pop_mark(self) -> list[Any]:
         """The values since the last mark; the stack below it is current again."""
         values, self.stack = self.stack, self.marks.pop()
@@ -186,7 +235,11 @@ class Machine:
             if end > self.size:
                 raise self.truncated(position)
             data = self.view[start:end]
-            self.stack.append(str(data, "utf-8", "surrogatepass") if text else data)
+            if text:
+                self.stack.append(str(data, "utf-8"))
+            else:
+                self.take(_VIEW, position)
+                self.stack.append(data)
             return end
 
         return operation
@@ -225,6 +278,7 @@ class Machine:
 
     def _new(self, make: Callable[[], Any]) -> Callable[[int], int]:
         def operation(position: int) -> int:
+            self.take(_CONTAINER, position)
             self.stack.append(make())
             return position
 
@@ -302,12 +356,12 @@ class Machine:
     def _put(self, index: int, position: int) -> None:
         if index < self.next_memo:
             raise self.damaged(position, f"memo entry {index} is assigned twice")
+        self.take(_MEMO_ENTRY, position)
         self.memo[index] = self.stack[-1]
         self.next_memo = index + 1
 
     def _memoize(self, position: int) -> int:
-        self.memo[self.next_memo] = self.stack[-1]
-        self.next_memo += 1
+        self._put(self.next_memo, position)
         return position
 
     def _get(self, form: str) -> Callable[[int], int]:
@@ -325,8 +379,8 @@ class Machine:
         return operation
 
     def _get_line(self, position: int) -> int:
-        text, end = self.line(position)
-        self.stack.append(self.recall(int(text), position))
+        index, end = self.index(position)
+        self.stack.append(self.recall(index, position))
         return end
 
     def _put_numbered(self, form: str) -> Callable[[int], int]:
@@ -342,8 +396,8 @@ class Machine:
         return operation
 
     def _put_line(self, position: int) -> int:
-        text, end = self.line(position)
-        self._put(int(text), position)
+        index, end = self.index(position)
+        self._put(index, position)
         return end
 
     # -- names, calls and state ----------------------------------------------------------------
@@ -382,10 +436,15 @@ class Machine:
         arguments, function = self.stack.pop(), self.stack.pop()
         if not isinstance(function, Symbol) or not isinstance(arguments, tuple):
             raise self.refuse(position - 1, f"calling a {name_of(function)}")
+        for argument in arguments:
+            if isinstance(argument, str | memoryview):
+                self.take(len(argument), position)
+            elif isinstance(argument, list):
+                self.take(_SET_ITEM * len(argument), position)
         make = CALLS.get(function.name)
         value = make(arguments) if make else None
         if value is None:
-            shown = ", ".join(name_of(a) for a in arguments[:8])
+            shown = ", ".join(_argument(a) for a in arguments[:8])
             raise self.refuse(position - 1, f"calling {function.name}({shown})")
         self.stack.append(value)
         return position
@@ -422,7 +481,7 @@ class Machine:
             b"I": self._text_line(_int_of_line, MAX_TEXT),
             b"L": self._text_line(lambda text: int(text.removesuffix(b"L")), MAX_TEXT),
             b"F": self._text_line(float, MAX_TEXT),
-            b"V": self._text_line(lambda text: str(text, "raw-unicode-escape"), self.size),
+            b"V": self._text_line(_text_of_line, self.size),
             b"\x8c": self._sized("<B", text=True),
             b"X": self._sized("<I", text=True),
             b"\x8d": self._sized("<Q", text=True),
@@ -463,15 +522,35 @@ class Machine:
 
     def _unknown(self, position: int) -> int:
         code = self.buffer[position - 1]
+        if code == ord("."):
+            raise self.damaged(position - 1, "the pickle ends inside a prediction")
         raise self.refuse(position - 1, f"opcode {opcode(code)} has no place in a prediction")
 
 
+_MAX_DIGITS: Final = 19  # more would not fit 64 bits
 _COMPLETING: Final = frozenset(b"bhjg")  # BUILD, or a GET of a prediction seen before
 
 
 def _int_of_line(text: bytes) -> int:
     booleans = {b"00": False, b"01": True}
     return booleans[text] if text in booleans else int(text)
+
+
+def _text_of_line(line: bytes) -> str:
+    text = str(line, "raw-unicode-escape")
+    text.encode()  # a surrogate on its own is no text: no column can hold it
+    return text
+
+
+def _is_name(value: Any) -> bool:
+    """Whether a value is of the kind that a pickle brings up once and then refers to."""
+    if isinstance(value, str):
+        return len(value) <= MAX_KEPT_TEXT
+    return isinstance(value, Symbol | FormatValue | Dtype)
+
+
+def _argument(value: Any) -> str:
+    return ascii(value[:40]) if isinstance(value, str) else name_of(value)
 
 
 def opcode(code: int) -> str:

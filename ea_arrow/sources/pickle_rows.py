@@ -16,7 +16,9 @@ from ea_arrow.geometry import Rle, encode_dense
 from ea_arrow.sources.pickle_values import Array, FormatValue, Instance
 
 MAX_JSON = 1 << 24
-MAX_LIST_VALUES = 1 << 24  # rows may be shared: a small file can spell out a large list
+MAX_LIST_VALUES = 1 << 22  # rows may be shared: a small file can spell out a large list
+MAX_NAME = 1024  # characters; names may be shared, too
+_LIST_VALUE = 40  # bytes of an array that are converted while one value of a list is
 _BOX_KEYS = ("x", "y", "w", "h")
 
 
@@ -78,7 +80,7 @@ def row_of(flat: dict[str, Any]) -> dict[str, Any]:
         row["option_hash"] = text(flat.get("option_hash"), "option_hash")
         return row
     track = flat.get("track_id")
-    row["track_id"] = None if track is None else str(track) if _plain(track) else None
+    row["track_id"] = text(str(track), "track_id") if _plain(track) else None
     return row | geometry_of(format_of(flat.get("format")), flat.get("data"))
 
 
@@ -112,7 +114,7 @@ def geometry_of(form: str, data: Any) -> dict[str, Any]:
     if isinstance(data, Array):
         values = data.numpy()
     elif isinstance(data, list | tuple):
-        values = _from_list(data)
+        values = _from_list(form, data)
     else:
         raise RowError(f"invalid_{form}", f"A {form} is an array; this is a {_kind(data)}.")
     integers = values.dtype.kind in "biu"
@@ -123,6 +125,15 @@ def geometry_of(form: str, data: Any) -> dict[str, Any]:
             data.cache = _mask(values)
         return {"format": "mask", "mask": data.cache}
     return {"format": "mask", "mask": _mask(values)}
+
+
+def extent(data: Any) -> int:
+    """How much work the conversion of ``data`` is, in bytes of an array."""
+    if isinstance(data, Array):
+        return len(data.data or b"") if data.cache is None else 8 * len(data.cache.counts)
+    if isinstance(data, list | tuple):
+        return _LIST_VALUE * sum(len(row) for row in data if isinstance(row, list | tuple))
+    return len(data) if isinstance(data, str) else 0
 
 
 def box_of(data: Any) -> dict[str, Any]:
@@ -182,16 +193,19 @@ def _polygon(values: np.ndarray[Any, Any]) -> dict[str, Any]:
     return {"format": "polygon", "polygon": [ring]}
 
 
-def _from_list(data: list[Any] | tuple[Any, ...]) -> np.ndarray[Any, Any]:
+def _from_list(form: str, data: list[Any] | tuple[Any, ...]) -> np.ndarray[Any, Any]:
     rows = [row for row in data if isinstance(row, list | tuple)]
     regular = len(rows) == len(data) and len({len(row) for row in rows}) == 1
     if not regular or len(rows) * len(rows[0]) > MAX_LIST_VALUES:
-        raise RowError("invalid_polygon", "Expected rows of numbers, all of one length.")
+        raise RowError(f"invalid_{form}", "Expected rows of numbers, all of one length.")
     flat = [value for row in rows for value in row]
     if not all(_numeric(v) for v in flat):
-        raise RowError("invalid_polygon", "Expected rows of numbers; there are other values.")
+        raise RowError(f"invalid_{form}", "Expected rows of numbers; there are other values.")
     whole = all(isinstance(v, int) for v in flat)
-    values = np.array(flat, dtype=np.int64 if whole else np.float64)
+    try:
+        values = np.array(flat, dtype=np.int64 if whole else np.float64)
+    except OverflowError as error:
+        raise RowError(f"invalid_{form}", f"There are numbers too large: {error}") from error
     return values.reshape(len(rows), len(rows[0]))
 
 
@@ -212,6 +226,9 @@ def text(value: Any, name: str) -> str | None:
     Raises:
         RowError: Not text.
     """
+    if isinstance(value, str) and len(value) > MAX_NAME:
+        message = f"{name} has {len(value):,} characters; expected at most {MAX_NAME:,}."
+        raise RowError("not_a_prediction", message)
     if value is None or isinstance(value, str):
         return value
     raise RowError("not_a_prediction", f"{name} is text; this one is a {_kind(value)}.")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ea_arrow.sources.pickle_machine import Machine
-from ea_arrow.sources.pickle_rows import RowError, flatten, format_of
+from ea_arrow.sources.pickle_rows import MAX_NAME, RowError, flatten, format_of
 from ea_arrow.sources.pickle_values import Dtype, FormatValue, Instance, Symbol
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ _LEAVES = {  # opcode: what it spells, and how many bytes of length come before 
     **{ord(c): ("line", 0) for c in "ILFVg"},
     0x8A: ("long", 1),
 }
+_MEMOIZE = 0x94
 NUMBERS = {"f8": ">f8", "u1": "u1", "u2": "<u2", "i4": "<i4"}
 MAX_BYTES = 4096
 """Longest prediction that is worth a template; longer ones carry masks or polygons."""
@@ -128,7 +129,11 @@ class Tracer(Machine):
 
     def _put(self, index: int, position: int) -> None:
         super()._put(index, position)
-        self.puts.append((position, 1 if self.buffer[position - 1] == ord("q") else 4))
+        code = self.buffer[position - 1]
+        if code == ord("p"):
+            raise NotAlike
+        if code != _MEMOIZE:
+            self.puts.append((position, 1 if code == ord("q") else 4))
 
     def _set_items(self, position: int, values: list[Any]) -> int:
         return super()._set_items(
@@ -193,8 +198,12 @@ def template_of(machine: Machine, start: int, end: int, base: int) -> Template |
         leaves, constants = _columns(flatten(prediction), start)
     except (NotAlike, RowError):
         return None
-    wild = [(leaf.offset, leaf.size) for leaf in leaves.values()]
-    wild += [(position - start, size) for position, size in tracer.puts]
+    wild = [(leaf.offset, leaf.size, b".") for leaf in leaves.values()]
+    wild += [(position - start, size, b".") for position, size in tracer.puts]
+    frame = leaves.get("frame")
+    if frame is not None and frame.kind == NUMBERS["i4"]:  # a negative one makes a reject
+        wild.remove((frame.offset, frame.size, b"."))
+        wild += [(frame.offset, 3, b"."), (frame.offset + 3, 1, b"[\x00-\x7f]")]
     texts = {
         index - base: (value.start - start, value.end - value.start)
         for index, value in tracer.memo.items()
@@ -218,6 +227,8 @@ def _columns(flat: dict[str, Any], start: int) -> tuple[dict[str, Leaf], dict[st
         if value is None:
             return
         if not isinstance(value, Traced) or not allowed(value.kind):
+            raise NotAlike
+        if isinstance(value.value, str) and len(value.value) > MAX_NAME:
             raise NotAlike
         kind = NUMBERS.get(value.kind, value.kind)
         leaves[name] = Leaf(value.start - start, value.end - value.start, kind)
@@ -262,11 +273,11 @@ def _is_integer(kind: str) -> bool:
     return kind in ("u1", "u2", "i4")
 
 
-def _pattern(code: memoryview, wild: list[tuple[int, int]]) -> re.Pattern[bytes]:
+def _pattern(code: memoryview, wild: list[tuple[int, int, bytes]]) -> re.Pattern[bytes]:
     parts, position = [], 0
-    for offset, size in sorted(wild):
+    for offset, size, which in sorted(wild):
         parts.append(re.escape(bytes(code[position:offset])))
-        parts.append(b".{%d}" % size)
+        parts.append(which + b"{%d}" % size)
         position = offset + size
     parts.append(re.escape(bytes(code[position:])))
     return re.compile(b"".join(parts), re.DOTALL)

@@ -7,6 +7,7 @@ checked against the bytes that are there before any memory is taken.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -43,7 +44,7 @@ SYMBOLS: Final = {
     for name in (
         *MODELS,
         *("Format", "_reconstruct", "scalar", "_frombuffer", "ndarray", "dtype"),
-        *("encode", "set", "object", "getattr", "_reconstructor"),
+        *("encode", "bytes", "set", "object", "getattr", "_reconstructor"),
     )
 }
 
@@ -56,7 +57,7 @@ ALLOWED: Final[dict[tuple[str, str], Symbol]] = {
     **{
         (m, n): SYMBOLS[n]
         for m in ("builtins", "__builtin__")
-        for n in ("set", "object", "getattr")
+        for n in ("bytes", "set", "object", "getattr")
     },
     **{(m, "_reconstructor"): SYMBOLS["_reconstructor"] for m in ("copyreg", "copy_reg")},
 }
@@ -165,6 +166,11 @@ def _make_set(arguments: tuple[Any, ...]) -> set[str] | None:
     return None
 
 
+def _make_no_bytes(arguments: tuple[Any, ...]) -> memoryview | None:
+    """What protocols 0 to 2 write for the contents of an empty array."""
+    return memoryview(b"") if arguments == () else None
+
+
 def _make_bytes(arguments: tuple[Any, ...]) -> memoryview | None:
     match arguments:
         case (str(text), "latin1" | "latin-1"):
@@ -178,8 +184,8 @@ _PLAIN = {"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"
 def _make_dtype(arguments: tuple[Any, ...]) -> Dtype | None:
     match arguments:
         case (str(code), bool() | 0 | 1, bool() | 0 | 1):
-            text = code.startswith("U") and code[1:].isdecimal() and len(code) < 6
-            return Dtype(code) if code in _PLAIN or text else None
+            text = re.fullmatch("U[0-9]{1,4}", code)
+            return Dtype(code) if text or code in _PLAIN else None
     return None
 
 
@@ -196,6 +202,10 @@ def _make_from_buffer(arguments: tuple[Any, ...]) -> Array | None:
             if rest not in ([], [None]):
                 return None
             return _fill(Array(), dtype, shape, order, data)
+        case (memoryview() as data, Dtype() as dtype, tuple(shape), "K", tuple()):
+            # Only arrays of over two dimensions have such an order, and no prediction holds them:
+            # its row will be refused, whatever the order.
+            return _fill(Array(), dtype, shape, "C", data) if len(shape) > 2 else None
     return None
 
 
@@ -203,7 +213,12 @@ def _make_scalar(arguments: tuple[Any, ...]) -> Any:
     match arguments:
         case (Dtype() as dtype, memoryview() as data):
             plain = dtype.numpy()
-            return np.frombuffer(data, plain)[0].item() if len(data) == plain.itemsize else None
+            if len(data) != plain.itemsize:
+                return None
+            if plain.kind == "U":  # NumPy would not check that these are characters
+                order = "utf-32-be" if plain.str[0] == ">" else "utf-32-le"
+                return str(data, order).rstrip("\0")
+            return np.frombuffer(data, plain)[0].item()
     return None
 
 
@@ -213,6 +228,7 @@ CALLS: Final[dict[str, Callable[[tuple[Any, ...]], Any]]] = {
     "_reconstructor": _make_instance,
     "set": _make_set,
     "encode": _make_bytes,
+    "bytes": _make_no_bytes,
     "dtype": _make_dtype,
     "_reconstruct": _make_array,
     "_frombuffer": _make_from_buffer,
@@ -232,7 +248,8 @@ def _fill(
     count = 1
     for n in sizes:
         count *= n
-    if count * dtype.numpy().itemsize != len(data):
+    itemsize = dtype.numpy().itemsize
+    if itemsize == 0 or count * itemsize != len(data):
         return None
     target.dtype, target.shape, target.order, target.data = dtype, shape, order, data
     return target

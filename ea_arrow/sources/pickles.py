@@ -9,7 +9,7 @@ from __future__ import annotations
 import mmap
 from array import array
 from collections import Counter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +18,7 @@ from ea_arrow.errors import SourceError
 from ea_arrow.sources.base import BATCH_ROWS, Coordinates, RawBuilder
 from ea_arrow.sources.pickle_columns import Columns
 from ea_arrow.sources.pickle_machine import Machine, opcode
-from ea_arrow.sources.pickle_rows import RowError, flatten, row_of
+from ea_arrow.sources.pickle_rows import RowError, extent, flatten, row_of
 from ea_arrow.sources.pickle_templates import template_of
 from ea_arrow.sources.pickle_values import Symbol
 
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 MAX_TEMPLATES: Final = 48
 MAX_TRIES: Final = 4
+RELEASE_BYTES: Final = 1 << 25  # how much of the file may be in memory behind the reader
+MAX_GEOMETRY_PER_BYTE: Final = 256
+FREE_GEOMETRY: Final = 1 << 26
 
 _PROTO, _FRAME, _STOP = 0x80, 0x95, ord(".")
 _STARTS: Final = frozenset(b"c\x8cX\x8dhjg")  # what a prediction begins with: its class, or a GET
@@ -79,12 +82,14 @@ class _Reader:
     def __init__(self, buffer: mmap.mmap, path: Path) -> None:
         self.buffer = buffer
         self.machine = Machine(buffer, path)
-        self.columns = Columns(self.machine)
         self.forms = array("B")  # per element: which template it matched, or _RUN
+        self.columns = Columns(self.machine, self.forms)
+        self.machine.matched_text = self.columns.text
         self.candidates: list[int] = []
         self.tries: Counter[int] = Counter()
         self.builder = RawBuilder()
         self.first = 0  # element at which the current batch begins
+        self.geometry = 0  # bytes of geometry converted
 
     # -- the list ------------------------------------------------------------------------------
 
@@ -107,6 +112,7 @@ class _Reader:
                 break
             if self.builder.full or len(self.forms) - self.first >= BATCH_ROWS:
                 yield self._flush()
+            if position - released > RELEASE_BYTES:
                 released = self._release(released, position)
         self._close(position, in_list, marked, pending)
         if len(self.forms) > self.first or not self.forms:
@@ -118,7 +124,7 @@ class _Reader:
         code = self.buffer[position]
         if code == ord("(") and self.buffer[position + 1] in b"lt":
             in_list = self.buffer[position + 1] == ord("l")
-            return self._memo(position + 2), in_list, not in_list
+            return self._memo(position + 2), in_list, False
         if code == ord("]"):
             return self._memo(position + 1), True, False
         if code == ord("("):
@@ -134,6 +140,8 @@ class _Reader:
                 position, marked, pending = self._memo(position + 1), False, 0
             elif code in _TUPLES and _TUPLES[code] == pending:
                 position, pending = self._memo(position + 1), 0
+            elif code == _STOP and pending == 1 and not marked:
+                raise self.machine.damaged(0, "it holds one Prediction, not a list of them")
         if self.buffer[position] != _STOP or marked or pending:
             kind = opcode(self.buffer[position])
             row = len(self.forms)
@@ -172,12 +180,21 @@ class _Reader:
         prediction, end = machine.run_element(position)
         self.forms.append(_RUN)
         try:
-            self.builder.add(source_row=row, **row_of(flatten(prediction)))
+            flat = flatten(prediction)
+            self._count(flat, position)
+            self.builder.add(source_row=row, **row_of(flat))
         except RowError as error:
             self.builder.add(source_row=row, rule=error.rule, message=error.message)
         self._learn(position, end, base)
         machine.forget()
         return end
+
+    def _count(self, flat: dict[str, Any], position: int) -> None:
+        """Refuse a small file that repeats large geometry by reference."""
+        self.geometry += extent(flat.get("data"))
+        if self.geometry > FREE_GEOMETRY + MAX_GEOMETRY_PER_BYTE * len(self.buffer):
+            what = f"geometry of over {MAX_GEOMETRY_PER_BYTE} times the file's size"
+            raise self.machine.refuse(position, what)
 
     def _match(self, position: int) -> tuple[int, int]:
         buffer, machine, templates = self.buffer, self.machine, self.columns.templates
@@ -222,11 +239,12 @@ class _Reader:
         for form in np.unique(forms).tolist():
             if form != _RUN:
                 mine = np.flatnonzero(forms == form) + first
-                parts.append(self.columns.batch(form, mine, self.forms))
+                parts.append(self.columns.batch(form, mine))
                 rows.append(mine)
         if len(self.builder) or not parts:
             parts.append(self.builder.flush())
             rows.append(np.flatnonzero(forms == _RUN) + first)
+        self.machine.forget()
         if len(parts) == 1:
             return parts[0]
         return pa.concat_batches(parts).take(pa.array(np.argsort(np.concatenate(rows))))
