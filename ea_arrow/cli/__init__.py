@@ -67,7 +67,7 @@ def main(arguments: list[str] | None = None) -> None:
         error.show()
         sys.exit(BAD_INPUT)
     except (click.Abort, KeyboardInterrupt):
-        _say("Interrupted; nothing was published.")
+        _say("Interrupted. An import publishes all or nothing; 'ea-arrow ls' shows which.")
         sys.exit(INTERRUPTED)
     except EaArrowError as error:
         if debug:
