@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from ea_arrow.demo_images import HEIGHT, WIDTH, Shape, draw, write_png
-from ea_arrow.geometry import encode_dense, encode_rle_strings
+from ea_arrow.geometry import encode_dense
 from ea_arrow.predictions import (
     BoundingBox,
     Format,
@@ -24,6 +24,7 @@ from ea_arrow.predictions import (
     ObjectDetection,
     Prediction,
 )
+from ea_arrow.rle import encode_rle_strings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,16 +16,18 @@ from ea_arrow.errors import GeometryError
 from ea_arrow.geometry import (
     MAX_MASK_PIXELS,
     Rle,
-    areas_and_boxes,
     check_mask_size,
-    decode_rle_string,
-    decode_rle_strings,
     encode_dense,
-    encode_rle_strings,
-    mask_column,
     polygon_areas_and_boxes,
     polygon_column,
     row_major_to_rle,
+)
+from ea_arrow.rle import (
+    areas_and_boxes,
+    decode_rle_string,
+    decode_rle_strings,
+    encode_rle_strings,
+    mask_column,
 )
 from ea_arrow.schema import MASK, POLYGON
 

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ea_arrow.checks import TOLERANCE
 from ea_arrow.errors import SchemaError
 from ea_arrow.geometry import Rle
 from ea_arrow.ledger import NOTES, REJECTS
-from ea_arrow.normalise import TOLERANCE, Normaliser
+from ea_arrow.normalise import Normaliser
 from ea_arrow.schema import LABELS, PREDICTIONS, RAW
 from ea_arrow.sources.base import Coordinates
 from tests.builders import (

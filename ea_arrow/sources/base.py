@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import pyarrow as pa
 
-from ea_arrow import geometry
+from ea_arrow.geometry import polygon_column
+from ea_arrow.rle import mask_column
 from ea_arrow.schema import RAW
 
 if TYPE_CHECKING:
@@ -119,13 +120,13 @@ class RawBuilder:
         rows, self._rows = self._rows, []
         self._masks = self._bytes = 0
         masks = [row.get("mask") for row in rows]
-        mask_column, broken = geometry.mask_column(masks)
+        encoded, broken = mask_column(masks)
         for index, why in broken.items():
             rows[index].setdefault("rule", "invalid_mask")
             rows[index].setdefault("message", why)
         built = {
-            "mask": mask_column,
-            "polygon": geometry.polygon_column([row.get("polygon") for row in rows]),
+            "mask": encoded,
+            "polygon": polygon_column([row.get("polygon") for row in rows]),
         }
         columns = [
             built[field.name]

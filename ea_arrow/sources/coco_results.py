@@ -15,8 +15,9 @@ import numpy as np
 import pyarrow as pa
 
 from ea_arrow.errors import SourceError
-from ea_arrow.geometry import Rle, mask_column
+from ea_arrow.geometry import Rle
 from ea_arrow.ontology import cut
+from ea_arrow.rle import mask_column
 from ea_arrow.schema import RAW
 from ea_arrow.sources.base import BATCH_MASKS, BATCH_ROWS, Coordinates, RawBuilder
 from ea_arrow.sources.coco import (

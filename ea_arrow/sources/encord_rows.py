@@ -12,14 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ea_arrow.errors import GeometryError, SourceError
-from ea_arrow.geometry import (
-    Rle,
-    check_mask_size,
-    decode_rle_string,
-    encode_dense,
-    row_major_to_rle,
-)
+from ea_arrow.geometry import Rle, check_mask_size, encode_dense, row_major_to_rle
 from ea_arrow.ontology import clean_text, cut, id_text
+from ea_arrow.rle import decode_rle_string
 from ea_arrow.sources.coco import BrokenRowError, parse_number, parse_side
 
 if TYPE_CHECKING:

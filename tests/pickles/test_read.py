@@ -19,7 +19,7 @@ from pycocotools import mask as coco
 
 from ea_arrow import predictions as own
 from ea_arrow.schema import RAW
-from ea_arrow.sources import pickle_columns, pickle_machine, pickles
+from ea_arrow.sources import pickle_columns, pickle_machine, pickle_operations, pickles
 from ea_arrow.sources.pickles import PickleSource
 from tests.pickles import forge
 
@@ -508,7 +508,7 @@ def test_references_may_form_long_chains(file, monkeypatch, protocol):
 
 def test_scores_shared_by_many(file, monkeypatch):
     monkeypatch.setattr(pickle_machine, "MAX_MEMO", 1_000)
-    monkeypatch.setattr(pickle_machine, "MAX_MEMORY", 1 << 16)  # of one prediction, not of all
+    monkeypatch.setattr(pickle_operations, "MAX_MEMORY", 1 << 16)  # of one prediction, not of all
     with forge.encord_active() as module:
         scores = [np.float64(number / 5_000) for number in range(5_000)]
         predictions = [
