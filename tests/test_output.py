@@ -323,7 +323,7 @@ def test_a_ledger_names_what_it_counts(capsys):
         "read 1,234",
         "kept 1,200",
         "refused 30 class is not in the ontology (rows 3, 5, 8, …)",
-        "refused 4 mask has another size than its data unit (rows 9)",
+        "refused 4 mask has another size than its data unit (rows 9, …)",
         "note 7 exact duplicates of an earlier row (kept)",
         "note 2 annotations without id",
     ]

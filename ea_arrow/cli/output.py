@@ -57,8 +57,8 @@ def show(names: list[str], rows: list[list[Any]]) -> None:
         shown.add_column(Text(cell(name)), justify="right" if numeric else "left")
     for row in rows:
         shown.add_row(*(Text(cell(value)) for value in row))
-    on_terminal = sys.stdout.isatty()
-    console = Console(file=sys.stdout, width=None if on_terminal else 10_000, highlight=False)
+    # As wide as it needs, whatever the terminal: rich would shorten numbers to fit.
+    console = Console(file=sys.stdout, width=10_000, highlight=False)
     with console.capture() as capture:
         console.print(shown)
     for line in capture.get().splitlines():
@@ -94,14 +94,18 @@ def print_ledger(ledger: Ledger) -> None:
     note(f"  read {ledger.read:>12,}")
     note(f"  kept {ledger.kept:>12,}")
     for rule, number in ledger.rejects.items():
-        note(f"  refused {number:>9,}  {REJECTS.get(rule, rule)}{_rows(ledger, rule)}")
+        note(f"  refused {number:>9,}  {REJECTS.get(rule, rule)}{_rows(ledger, rule, number)}")
     for kind, number in ledger.notes.items():
-        note(f"  note {number:>12,}  {NOTES.get(kind, kind)}{_rows(ledger, kind)}")
+        note(f"  note {number:>12,}  {NOTES.get(kind, kind)}{_rows(ledger, kind, number)}")
 
 
-def _rows(ledger: Ledger, kind: str) -> str:
+def _rows(ledger: Ledger, kind: str, number: int) -> str:
+    """Which source rows, counted from 0, as far as the ledger remembers them."""
     rows = ledger.examples.get(kind)
-    return f" (rows {', '.join(map(str, rows))}{', …' if len(rows) > 2 else ''})" if rows else ""
+    if not rows:
+        return ""
+    more = ", …" if number > len(rows) else ""
+    return f" (row{'s' if number > 1 else ''} {', '.join(map(str, rows))}{more})"
 
 
 def _values(table: pa.Table) -> Iterator[list[Any]]:
