@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from ea_arrow.creation import init as init
     from ea_arrow.errors import EaArrowError
     from ea_arrow.predictions import (
         BoundingBox,
@@ -24,14 +25,16 @@ if TYPE_CHECKING:
         ObjectDetection,
         Prediction,
     )
-    from ea_arrow.project import Project, init, open
+    from ea_arrow.project import Project as Project
+    from ea_arrow.project import open as open
 
 _HOME = {
     **dict.fromkeys(
         ("BoundingBox", "Format", "FrameClassification", "ObjectDetection", "Prediction"),
         "ea_arrow.predictions",
     ),
-    **dict.fromkeys(("Project", "init", "open"), "ea_arrow.project"),
+    "init": "ea_arrow.creation",
+    **dict.fromkeys(("Project", "open"), "ea_arrow.project"),
     "EaArrowError": "ea_arrow.errors",
 }
 
@@ -44,8 +47,7 @@ __all__ = [
     "Prediction",
     "Project",
     "__version__",
-    "init",
-    "open",
+    "init",  # open is left out: `import *` would hide the built-in one
 ]
 
 
@@ -58,4 +60,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted([*__all__, "open"])

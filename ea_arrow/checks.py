@@ -139,6 +139,7 @@ class Checks:
         self._broken("missing_confidence", missing)
         values = _numbers(self.raw, "confidence")
         self._broken("not_finite", ~np.isfinite(values) & ~missing)
+        self._note("beyond_one", (values < 0) | (values > 1))
 
     def _check_polygons(self) -> None:
         self._drop_odd_rings()
@@ -230,6 +231,8 @@ class Checks:
         outside &= self.has_box
         if not (self.relative and self.kind == "predictions"):
             self._note("outside", outside)
+            tiny = (w > 0) & (h > 0) & (right <= 1) & (bottom <= 1)
+            self._note("within_one_pixel", tiny & self.has_box & (not self.relative))
             return
         self._broken("box_out_of_range", far & self.has_box)
         near = outside & ~far

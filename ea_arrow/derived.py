@@ -17,18 +17,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ea_arrow.conform import conform
-from ea_arrow.files import parquet_options
+from ea_arrow.files import parquet_options, sync
 from ea_arrow.match import match_boxes
 from ea_arrow.metrics.coco import CocoParameters, evaluate
 from ea_arrow.schema import DATA_UNITS, LABELS, MATCHES, METRICS, PREDICTIONS
-from ea_arrow.store import DERIVED, ONTOLOGY, Store
+from ea_arrow.store import DERIVED, ONTOLOGY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterable
     from pathlib import Path
 
     from ea_arrow.schema import TableSpec
-    from ea_arrow.store import Iteration
+    from ea_arrow.store import Iteration, Store
 
 ENGINE: Final = 1
 """Rises whenever the same inputs give other results."""
@@ -41,41 +41,94 @@ _NEEDED: Final = (
 )
 
 
-def fingerprint(store: Store, iteration: Iteration) -> str:
-    """Name the inputs that an iteration's matches and metrics are computed from."""
-    ontology = (store.folder / ONTOLOGY).read_bytes()
-    inputs = {
-        "engine": ENGINE,
-        "ontology": hashlib.sha256(ontology).hexdigest(),
-        "labels": [f.path for f in store.table(LABELS).files()],
-        "data_units": [f.path for f in store.table(DATA_UNITS).files()],
-        "predictions": sorted(f.path for f in iteration.files),
-    }
-    return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:32]
+class Results:
+    """The matches and metrics of a project's iterations.
 
+    What all of them depend on (labels, data units, classes) is looked at once, when this is made.
 
-def metrics(store: Store, iteration: Iteration) -> pa.Table:
-    """COCO box metrics of an iteration as ``METRICS``.
-
-    Where a label has the id 0 there are also rows of the protocol ``coco_id_zero_counts``.
+    Args:
+        store: The project.
     """
-    return read(_cached(store, iteration, METRICS, _metrics))
 
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._labels = store.table(LABELS)
+        self._data_units = store.table(DATA_UNITS)
+        ontology = (store.folder / ONTOLOGY).read_bytes()
+        self._shared = {
+            "engine": ENGINE,
+            "ontology": hashlib.sha256(ontology).hexdigest(),
+            "labels": [f.path for f in self._labels.files()],
+            "data_units": [f.path for f in self._data_units.files()],
+        }
 
-def known_metrics(store: Store, iteration: Iteration) -> pa.Table | None:
-    """Metrics of an iteration if they have been computed."""
-    path = _path(store, METRICS, fingerprint(store, iteration))
-    return read(path) if path.is_file() else None
+    def fingerprint(self, iteration: Iteration) -> str:
+        """Name the inputs that an iteration's matches and metrics are computed from."""
+        inputs = {**self._shared, "predictions": sorted(f.path for f in iteration.files)}
+        return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:32]
 
+    def metrics(self, iteration: Iteration) -> pa.Table:
+        """COCO box metrics of an iteration as ``METRICS``.
 
-def matches(store: Store, iteration: Iteration) -> pa.Table:
-    """Matches of an iteration under protocol ``coco`` at IoU 0.5 as ``MATCHES``."""
-    return read(_cached(store, iteration, MATCHES, _matches))
+        Where a label has the id 0 there are also rows of the protocol ``coco_id_zero_counts``.
+        """
+        return read(self.file_or_table(iteration, METRICS))
 
+    def known_metrics(self, iteration: Iteration) -> pa.Table | None:
+        """Metrics of an iteration if they have been computed."""
+        path = self._path(METRICS, self.fingerprint(iteration))
+        return read(path) if _is_whole(path) else None
 
-def file_or_table(store: Store, iteration: Iteration, spec: TableSpec) -> Path | pa.Table:
-    """A result's file, or the result itself where the project cannot be written to."""
-    return _cached(store, iteration, spec, _metrics if spec is METRICS else _matches)
+    def matches(self, iteration: Iteration) -> pa.Table:
+        """Matches of an iteration under protocol ``coco`` at IoU 0.5 as ``MATCHES``."""
+        return read(self.file_or_table(iteration, MATCHES))
+
+    def file_or_table(self, iteration: Iteration, spec: TableSpec) -> Path | pa.Table:
+        """A result's file, or the result itself where the project cannot be written to."""
+        name = self.fingerprint(iteration)
+        path = self._path(spec, name)
+        if _is_whole(path):
+            return path
+        compute = self._metrics if spec is METRICS else self._matches
+        table = conform(compute(iteration, name), spec)
+        return path if _save(table, path, spec) else table
+
+    def stale(self, iterations: Iterable[Iteration], files: Iterable[Path]) -> list[Path]:
+        """Those of ``files`` that no iteration can use."""
+        current = {self.fingerprint(iteration) for iteration in iterations}
+        return [
+            f for f in files if f.name.partition("-")[2].removesuffix(".parquet") not in current
+        ]
+
+    def _path(self, spec: TableSpec, name: str) -> Path:
+        return self._store.folder / DERIVED / f"{spec.name}-{name}.parquet"
+
+    def _inputs(self, iteration: Iteration) -> tuple[pa.Table, pa.Table, pa.Table, pa.Table]:
+        predictions = self._store.table(PREDICTIONS).read(
+            ["prediction_id", "confidence", *_NEEDED],
+            files=iteration.files,
+            as_dictionary=_DICTIONARIES,
+        )
+        labels = self._labels.read(
+            ["label_id", "is_crowd", "is_ignored", "source_id", *_NEEDED],
+            as_dictionary=_DICTIONARIES,
+        )
+        data_units = self._data_units.read().sort_by("unit_id")
+        return predictions, labels, data_units, self._store.classes()
+
+    def _metrics(self, iteration: Iteration, name: str) -> pa.Table:
+        inputs = self._inputs(iteration)
+        found = evaluate(*inputs)
+        tables = [found.to_metrics(iteration.name, name)]
+        if found.labels_with_id_zero:  # pycocotools never counts those: the numbers if it did
+            parameters = CocoParameters(annotation_id_zero_counts=True)
+            tables.append(evaluate(*inputs, parameters).to_metrics(iteration.name, name))
+        return pa.concat_tables(tables)
+
+    def _matches(self, iteration: Iteration, name: str) -> pa.Table:
+        del name
+        inputs = self._inputs(iteration)
+        return match_boxes(*inputs, iou_threshold=MATCH_THRESHOLD, iteration=iteration.name)
 
 
 def read(result: Path | pa.Table) -> pa.Table:
@@ -83,22 +136,13 @@ def read(result: Path | pa.Table) -> pa.Table:
     return result if isinstance(result, pa.Table) else pq.read_table(result, partitioning=None)
 
 
-def _cached(
-    store: Store,
-    iteration: Iteration,
-    spec: TableSpec,
-    compute: Callable[[Store, Iteration, str], pa.Table],
-) -> Path | pa.Table:
-    name = fingerprint(store, iteration)
-    path = _path(store, spec, name)
-    if path.is_file():
-        return path
-    table = conform(compute(store, iteration, name), spec)
-    return path if _save(table, path, spec) else table
-
-
-def _path(store: Store, spec: TableSpec, name: str) -> Path:
-    return store.folder / DERIVED / f"{spec.name}-{name}.parquet"
+def _is_whole(path: Path) -> bool:
+    """Whether a file is there and complete: a power cut can leave an empty one."""
+    try:
+        pq.read_metadata(path)
+    except (OSError, pa.ArrowInvalid):
+        return False
+    return True
 
 
 def _save(table: pa.Table, path: Path, spec: TableSpec) -> bool:
@@ -106,50 +150,10 @@ def _save(table: pa.Table, path: Path, spec: TableSpec) -> bool:
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
         pq.write_table(table, temporary, **parquet_options(spec))
+        sync(temporary)
         temporary.replace(path)
     except OSError:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         return False
     return True
-
-
-def _inputs(store: Store, iteration: Iteration) -> tuple[pa.Table, pa.Table, pa.Table, pa.Table]:
-    predictions = store.table(PREDICTIONS).read(
-        ["prediction_id", "confidence", *_NEEDED],
-        {"iteration": iteration.name},
-        as_dictionary=_DICTIONARIES,
-    )
-    labels = store.table(LABELS).read(
-        ["label_id", "is_crowd", "is_ignored", "source_id", *_NEEDED], as_dictionary=_DICTIONARIES
-    )
-    return predictions, labels, store.data_units(), store.classes()
-
-
-def _metrics(store: Store, iteration: Iteration, name: str) -> pa.Table:
-    inputs = _inputs(store, iteration)
-    found = evaluate(*inputs)
-    tables = [found.to_metrics(iteration.name, name)]
-    if found.labels_with_id_zero:  # pycocotools never counts those: give the numbers if it did
-        corrected = evaluate(*inputs, parameters=CocoParameters(annotation_id_zero_counts=True))
-        tables.append(corrected.to_metrics(iteration.name, name))
-    return pa.concat_tables(tables)
-
-
-def _matches(store: Store, iteration: Iteration, name: str) -> pa.Table:
-    del name
-    inputs = _inputs(store, iteration)
-    return match_boxes(*inputs, iou_threshold=MATCH_THRESHOLD, iteration=iteration.name)
-
-
-def drop_stale(store: Store, iterations: list[Iteration]) -> int:
-    """Delete results that no live iteration can use; return how many."""
-    current = {fingerprint(store, iteration) for iteration in iterations}
-    stale = [
-        path
-        for path in (store.folder / DERIVED).glob("*.parquet*")
-        if path.name.partition("-")[2].removesuffix(".parquet") not in current
-    ]
-    for path in stale:
-        path.unlink(missing_ok=True)
-    return len(stale)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 import uuid
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -15,25 +15,34 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ea_arrow.conform import conform
-from ea_arrow.errors import ConflictError, IterationExistsError, RejectedRowsError
+from ea_arrow.errors import (
+    EaArrowError,
+    IterationError,
+    IterationExistsError,
+    ProjectError,
+    RejectedRowsError,
+)
 from ea_arrow.files import FileWriter
-from ea_arrow.ledger import REJECTS, Ledger
+from ea_arrow.ledger import EXAMPLES, Ledger
 from ea_arrow.names import check_name
 from ea_arrow.normalise import Normaliser
 from ea_arrow.rejects import reject_rows
+from ea_arrow.row_keys import Duplicates
 from ea_arrow.schema import ITERATIONS, LABELS, PREDICTIONS
 from ea_arrow.schema import REJECTS as REJECT_ROWS
 from ea_arrow.sources.registry import open_predictions
+from ea_arrow.store import import_id_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from ea_arrow.normalise import Normalised
     from ea_arrow.store import Store
     from ea_arrow.tables import DataFile
 
 Mode = Literal["create", "append", "replace"]
-_TRIES: Final = 50
+MODES: Final = ("create", "append", "replace")
 
 
 @dataclass(frozen=True)
@@ -104,14 +113,14 @@ def import_predictions(
     check_name(iteration)
     run = _Import(store, iteration, options, progress)
     run.check_mode()
-    with ThreadPoolExecutor(1) as hashing:
-        described = [hashing.submit(describe_source, path) for path in sources]
-        if options.dry_run:
-            ledger = run.read(sources, None, None)
-            _check_ledger(ledger, iteration, options)
-        else:
+    if options.dry_run:
+        ledger = run.read(sources, None, None)
+        _check_ledger(ledger, iteration, options)
+    else:
+        with ThreadPoolExecutor(1) as hashing:
+            described = [hashing.submit(describe_source, path) for path in sources]
             ledger = run.write(sources)
-            run.publish(ledger, [source.result() for source in described])
+            run.publish(ledger, described)
     return ImportResult(iteration, ledger, not options.dry_run, time.monotonic() - started)
 
 
@@ -122,17 +131,30 @@ def describe_source(path: Path) -> dict[str, Any]:
     return {"name": path.name, "bytes": path.stat().st_size, "sha256": digest}
 
 
+def _as_json(parameters: dict[str, Any]) -> str:
+    try:
+        return json.dumps(parameters, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ProjectError(f"The parameters cannot be stored as JSON: {error}.") from error
+
+
 def _check_ledger(ledger: Ledger, iteration: str, options: ImportOptions) -> None:
     if ledger.rejected and (options.strict or not ledger.kept):
         what = "Rows were refused and --strict is given" if ledger.kept else "No row could be kept"
         first = next(iter(ledger.rejects))
         raise RejectedRowsError(
-            f"{what}: {ledger.rejected:,} of {ledger.read:,} rows were refused. "
+            f"{what}: {ledger.rejected:,} of {ledger.read:,} refused. "
             f"Iteration '{iteration}' was not written.",
             ledger=ledger,
-            hint=f"The first reason: {REJECTS.get(first, first)} "
-            f"(rows {', '.join(map(str, ledger.examples[first]))}).",
+            hint=_HINTS.get(first, ledger.messages.get(first)),
         )
+
+
+_HINTS: Final = {
+    "unknown_data_unit": "Those of the project: "
+    "ea-arrow query 'select data_hash, frame, source_id, title from data_units'",
+    "unknown_class": "Those of the project: ea-arrow ontology",
+}
 
 
 class _Import:
@@ -148,6 +170,7 @@ class _Import:
         self.store, self.iteration, self.options = store, iteration, options
         self.progress = progress
         self.predictions = store.table(PREDICTIONS)
+        self.parameters = _as_json(options.parameters or {})
         self.import_id = new_import_id()
         self.created_at = datetime.now(UTC)
         self.written: FileWriter | None = None
@@ -162,7 +185,12 @@ class _Import:
 
         Raises:
             IterationExistsError: It is there.
+            IterationError: The mode is none.
         """
+        if self.options.mode not in MODES:
+            raise IterationError(
+                f"mode must be one of {', '.join(MODES)}; this is {self.options.mode!r}."
+            )
         if self.options.mode == "create" and self.live_files():
             raise IterationExistsError(
                 f"Iteration '{self.iteration}' is already there; nothing was written.",
@@ -176,30 +204,43 @@ class _Import:
         units, classes = self.store.data_units(), self.store.classes()
         appended = self.live_files() if self.options.mode == "append" else []
         next_id = sum(file.rows for file in appended)
-        total = Ledger()
+        total, duplicates = Ledger(), Duplicates()
         for path in sources:
+            name = path.name if len(sources) > 1 else None
             source = open_predictions(path, self.options.format)
-            normalise = Normaliser(units, classes, source.coordinates, "predictions", next_id)
+            normalise = Normaliser(
+                units, classes, source.coordinates, "predictions", next_id, duplicates, name
+            )
             for raw in source.batches():
                 batch = normalise(raw)
                 if writer is not None:
                     writer.write(batch.rows)
-                if rejects is not None and batch.rejected.num_rows:
-                    rejects.write_all(
-                        reject_rows(
-                            batch,
-                            import_id=self.import_id,
-                            iteration=self.iteration,
-                            source=path.name,
-                        )
-                    )
+                if batch.rejected.num_rows:
+                    self._refuse(batch, path, normalise.ledger, rejects)
                 if self.progress:
                     self.progress(total.read + normalise.ledger.read)
             next_id = normalise.next_id
-            total.add(normalise.finish())
+            total.add(normalise.ledger, name)
             for note, number in source.notes.items():
                 total.count(note, [], number, reject=False)
+        number, rows = duplicates.count(EXAMPLES)
+        total.count("duplicate", rows, number, reject=False)
         return total
+
+    def _refuse(
+        self, batch: Normalised, path: Path, ledger: Ledger, rejects: FileWriter | None
+    ) -> None:
+        """Write refused rows, if to anything, and keep the first message of each rule."""
+        if rejects is None and batch.broken.keys() <= ledger.messages.keys():
+            return
+        rows = reject_rows(
+            batch, import_id=self.import_id, iteration=self.iteration, source=path.name
+        )
+        for rule, flags in batch.broken.items():
+            if rule in ledger.rejects and rule not in ledger.messages:
+                ledger.messages[rule] = rows["message"][int(flags.argmax())].as_py()
+        if rejects is not None:
+            rejects.write_all(rows)
 
     def write(self, sources: Sequence[Path]) -> Ledger:
         """Write the files of the import; on any error they are gone again."""
@@ -215,55 +256,76 @@ class _Import:
         self.written, self.refused = writer, refused
         return ledger
 
-    def publish(self, ledger: Ledger, described: list[dict[str, Any]]) -> None:
+    def publish(self, ledger: Ledger, described: list[Future[dict[str, Any]]]) -> None:
         """Make the import visible with one commit on the predictions, the last of its commits.
 
         Raises:
             IterationExistsError: Another process published an iteration of this name first.
             ConflictError: Other processes keep changing the iteration.
         """
-        if self.written is None or self.refused is None:
-            raise RuntimeError("publish comes after write")
+        _, refused = self._files()
         metadata = {"import_id": self.import_id, "iteration": self.iteration, **ledger.to_dict()}
         try:
-            if self.refused.rows:
-                self.store.table(REJECT_ROWS).commit([self.refused.action()], metadata=metadata)
+            sources = [source.result() for source in described]
+            self._note_known(ledger, sources)
+            if refused.rows:
+                self.store.table(REJECT_ROWS).commit([refused.action()], metadata=metadata)
             else:
-                self.refused.discard()
-            self.store.table(ITERATIONS).append(self._row(ledger, described), metadata)
-            self._commit(metadata)
+                refused.discard()
+            self.store.table(ITERATIONS).append(self._row(ledger, sources), metadata)
+            self.predictions.commit_decided(
+                lambda: self._decide(metadata), f"iteration '{self.iteration}'"
+            )
         except BaseException:
-            self.written.discard()
+            # The error may have come after the commit, as an interruption can: then it is done.
+            if not self._published():
+                self._files()[0].discard()
             raise
 
-    def _commit(self, metadata: dict[str, Any]) -> None:
-        """Commit the predictions, deciding afresh each time another process came first."""
-        if self.written is None:
-            raise RuntimeError("commit comes after write")
-        action = f"import ({self.options.mode})"
-        for _ in range(_TRIES):
-            self.check_mode()
-            live = self.live_files()
-            self._number_after(live)
-            try:
-                self.predictions.commit(
-                    [self.written.action()],
-                    remove=live if self.options.mode == "replace" else (),
-                    transaction=(
-                        self.iteration,
-                        self.predictions.transaction(self.iteration) + 1,
-                    ),
-                    metadata={"action": action, **metadata},
-                )
-            except ConflictError:
-                self.predictions.refresh()
-            else:
-                return
-        raise ConflictError(
-            f"Other processes changed iteration '{self.iteration}' {_TRIES} times during this "
-            "import; nothing was written.",
-            hint="Run it again when they are done.",
-        )
+    def _files(self) -> tuple[FileWriter, FileWriter]:
+        if self.written is None or self.refused is None:
+            raise RuntimeError("publish comes after write")
+        return self.written, self.refused
+
+    def _published(self) -> bool:
+        """Whether the import is visible. Where that cannot be told its file is left to compact."""
+        try:
+            live = self.store.table(PREDICTIONS).files({"iteration": self.iteration})
+        except EaArrowError:
+            return True
+        return any(import_id_of(file) == self.import_id for file in live)
+
+    def _note_known(self, ledger: Ledger, sources: list[dict[str, Any]]) -> None:
+        """Note which files are in the project already."""
+        known = {
+            source["sha256"]: iteration.name
+            for iteration in self.store.iterations(self.predictions).values()
+            for imported in iteration.imports
+            for source in json.loads(imported["sources"])
+        }
+        for source in sources:
+            if source["sha256"] in known:
+                where = known[source["sha256"]]
+                ledger.notes[f"{source['name']} is already in iteration '{where}'"] = ledger.kept
+
+    def _decide(self, metadata: dict[str, Any]) -> dict[str, Any]:
+        """What to commit, given what is there now.
+
+        Raises:
+            IterationExistsError: The iteration is to be created and is there.
+        """
+        self.check_mode()
+        live = self.live_files()
+        self._number_after(live)
+        written, _ = self._files()
+        if not written.path.exists():
+            raise ProjectError(f"{written.path}: was deleted while it was written.")
+        return {
+            "add": [written.action()],
+            "remove": live if self.options.mode == "replace" else (),
+            "transaction": (self.iteration, self.predictions.transaction(self.iteration) + 1),
+            "metadata": {"action": f"import ({self.options.mode})", **metadata},
+        }
 
     def _number_after(self, live: list[DataFile]) -> None:
         """On append, let prediction ids follow those of a file that another process appended."""
@@ -292,7 +354,7 @@ class _Import:
             "name": self.iteration,
             "created_at": self.created_at,
             "model": self.options.model,
-            "parameters": json.dumps(self.options.parameters or {}),
+            "parameters": self.parameters,
             "sources": json.dumps(described),
             "rows_read": ledger.read,
             "rows_kept": ledger.kept,

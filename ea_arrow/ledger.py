@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 REJECTS: Final[dict[str, str]] = {
     "not_a_prediction": "not a prediction: a field is missing or of the wrong type",
@@ -30,8 +33,10 @@ REJECTS: Final[dict[str, str]] = {
 
 NOTES: Final[dict[str, str]] = {
     "clipped": "clipped: outside the data unit by less than 1e-6",
-    "outside": "reach outside the data unit (kept as given)",
-    "duplicate": "exact duplicates of an earlier row (kept)",
+    "outside": "reaching outside the data unit (kept as given)",
+    "within_one_pixel": "boxes within the first pixel: are they relative? (kept)",
+    "beyond_one": "confidence outside [0, 1] (kept)",
+    "duplicate": "exact duplicates of an earlier row of this import (kept)",
     "shape_differs": "format differs from the shape of the class (kept)",
 }
 """What is counted about rows that are kept, each with its meaning."""
@@ -48,21 +53,24 @@ class Ledger:
         kept: Rows kept; ``read == kept + sum(rejects.values())``.
         rejects: Rows refused, each under one rule.
         notes: What is remarkable about kept rows, and about the source.
-        examples: The first source rows of each reject and note.
+        examples: The first source rows of each reject and note, counted from 0; with the file's
+            name where there are several.
+        messages: What was found in the first row of each reject.
     """
 
     read: int = 0
     kept: int = 0
     rejects: dict[str, int] = field(default_factory=dict)
     notes: dict[str, int] = field(default_factory=dict)
-    examples: dict[str, list[int]] = field(default_factory=dict)
+    examples: dict[str, list[int | str]] = field(default_factory=dict)
+    messages: dict[str, str] = field(default_factory=dict)
 
     @property
     def rejected(self) -> int:
         """Rows refused."""
         return sum(self.rejects.values())
 
-    def count(self, kind: str, rows: list[int], number: int, *, reject: bool) -> None:
+    def count(self, kind: str, rows: Sequence[int | str], number: int, *, reject: bool) -> None:
         """Count ``number`` rows of a kind; ``rows`` are the source rows of the first ones."""
         if number == 0:
             return
@@ -71,8 +79,8 @@ class Ledger:
         shown = self.examples.setdefault(kind, [])
         shown.extend(rows[: EXAMPLES - len(shown)])
 
-    def add(self, other: Ledger) -> None:
-        """Add the counts of another source."""
+    def add(self, other: Ledger, source: str | None = None) -> None:
+        """Add the counts of another source; given its name, its rows are named with it."""
         self.read += other.read
         self.kept += other.kept
         for mine, theirs in ((self.rejects, other.rejects), (self.notes, other.notes)):
@@ -80,7 +88,10 @@ class Ledger:
                 mine[kind] = mine.get(kind, 0) + number
         for kind, rows in other.examples.items():
             shown = self.examples.setdefault(kind, [])
-            shown.extend(rows[: EXAMPLES - len(shown)])
+            named = [f"{source}:{row}" if source else row for row in rows]
+            shown.extend(named[: EXAMPLES - len(shown)])
+        for rule, message in other.messages.items():
+            self.messages.setdefault(rule, message)
 
     def to_dict(self) -> dict[str, Any]:
         """The counts as plain values, for JSON."""
@@ -90,9 +101,5 @@ class Ledger:
             "rejects": self.rejects,
             "notes": self.notes,
             "examples": self.examples,
+            "messages": self.messages,
         }
-
-    @classmethod
-    def from_dict(cls, counts: dict[str, Any]) -> Ledger:
-        """The inverse of :meth:`to_dict`."""
-        return cls(**counts)

@@ -16,6 +16,7 @@ from ea_arrow.checks import Checks
 from ea_arrow.conform import conform
 from ea_arrow.ledger import EXAMPLES, Ledger
 from ea_arrow.lookup import ClassIndex, UnitIndex
+from ea_arrow.row_keys import Duplicates
 from ea_arrow.schema import LABELS, PREDICTIONS
 
 if TYPE_CHECKING:
@@ -34,11 +35,13 @@ class Normalised:
         rows: Conforming rows, without the partition column.
         rejected: The RAW rows that were refused.
         broken: Per rule, which of the refused rows broke it; in the order of ``ledger.REJECTS``.
+        unit_sizes: Width and height of the refused rows' data units, shape (2, n).
     """
 
     rows: pa.RecordBatch
     rejected: pa.RecordBatch
     broken: dict[str, Flags]
+    unit_sizes: NDArray[np.float64]
 
 
 class Normaliser:
@@ -50,6 +53,8 @@ class Normaliser:
         coordinates: How the source names data units and classes, and its coordinates.
         kind: Whether rows become predictions or labels.
         first_id: ``prediction_id`` or ``label_id`` of the first row kept.
+        duplicates: Where the rows of all sources of an import meet.
+        name: The source's name, where there are several.
     """
 
     def __init__(
@@ -59,6 +64,8 @@ class Normaliser:
         coordinates: Coordinates,
         kind: Literal["predictions", "labels"],
         first_id: int = 0,
+        duplicates: Duplicates | None = None,
+        name: str | None = None,
     ) -> None:
         self.coordinates = coordinates
         self.kind = kind
@@ -66,8 +73,8 @@ class Normaliser:
         self.ledger = Ledger()
         self._units = UnitIndex(data_units, coordinates.unit_key)
         self._classes = ClassIndex(classes, coordinates.class_key)
-        self._seen: list[NDArray[np.uint64]] = []
-        self._seen_rows: list[NDArray[np.int64]] = []
+        self.duplicates = Duplicates() if duplicates is None else duplicates
+        self.name = name
 
     def __call__(self, raw: pa.RecordBatch) -> Normalised:
         """Normalise one batch; the ledger counts it."""
@@ -77,19 +84,14 @@ class Normaliser:
         rows = self._rows(checks, ~refused)
         self._count(checks, refused)
         rejected = raw.filter(pa.array(refused))
-        return Normalised(
-            rows, rejected, {k: v[refused] for k, v in checks.rules.items() if v.any()}
-        )
+        broken = {rule: flags[refused] for rule, flags in checks.rules.items() if flags.any()}
+        sizes = np.stack([checks.width, checks.height])[:, refused]
+        return Normalised(rows, rejected, broken, sizes)
 
     def finish(self) -> Ledger:
-        """Count exact duplicates over all batches, and return the ledger."""
-        if self._seen:
-            keys, rows = np.concatenate(self._seen), np.concatenate(self._seen_rows)
-            order = np.argsort(keys, kind="stable")
-            again = np.flatnonzero(keys[order][1:] == keys[order][:-1]) + 1
-            examples = np.sort(rows[order[again]])[:EXAMPLES].tolist()
-            self.ledger.count("duplicate", examples, again.size, reject=False)
-            self._seen, self._seen_rows = [], []
+        """Return the ledger, exact duplicates over all batches included."""
+        number, rows = self.duplicates.count(EXAMPLES)
+        self.ledger.count("duplicate", rows, number, reject=False)
         return self.ledger
 
     def _count(self, checks: Checks, refused: Flags) -> None:
@@ -104,8 +106,7 @@ class Normaliser:
         for note, flags in checks.notes.items():
             mine = flags & ~refused
             ledger.count(note, source_row[mine][:EXAMPLES].tolist(), int(mine.sum()), reject=False)
-        self._seen.append(checks.keys()[~refused])
-        self._seen_rows.append(source_row[~refused])
+        self.duplicates.add(checks.keys()[~refused], source_row[~refused], self.name)
 
     def _rows(self, checks: Checks, kept: Flags) -> pa.RecordBatch:
         spec = PREDICTIONS if self.kind == "predictions" else LABELS

@@ -4,41 +4,31 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import uuid
-from contextlib import suppress
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ea_arrow import __version__, derived
+from ea_arrow.derived import Results
 from ea_arrow.errors import (
     IterationNotFoundError,
     ProjectError,
-    ProjectExistsError,
-    SourceError,
 )
-from ea_arrow.files import FileWriter
 from ea_arrow.importing import (
     ImportOptions,
     ImportResult,
     Mode,
     import_predictions,
-    new_import_id,
 )
-from ea_arrow.normalise import Normaliser
-from ea_arrow.rejects import reject_rows
 from ea_arrow.results import Result
-from ea_arrow.schema import DATA_UNITS, LABELS, PREDICTIONS, REJECTS, SCHEMA_VERSION, STORED
-from ea_arrow.sources.registry import read_ground_truth
-from ea_arrow.store import FOLDER, Iteration, Store, find_root
-from ea_arrow.tables import Table, local
+from ea_arrow.schema import PREDICTIONS, STORED
+from ea_arrow.store import Iteration, Store, find_root
+from ea_arrow.tables import local
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from pathlib import Path
 
     from ea_arrow.ledger import Ledger
     from ea_arrow.ontology import Ontology
@@ -118,18 +108,24 @@ class Project:
 
         Raises:
             IterationNotFoundError: There is none of that name.
-            ConflictError: Another process changed it at the same time.
+            ConflictError: Other processes kept changing the project.
         """
         predictions = self._store.table(PREDICTIONS)
-        iteration = self._store.iteration(name, predictions)
-        predictions.commit(
-            remove=iteration.files,
-            transaction=(name, predictions.transaction(name) + 1),
-            metadata={"action": "rm", "iteration": name},
-        )
+
+        def decide() -> dict[str, Any]:
+            return {
+                "remove": self._store.iteration(name, predictions).files,
+                "transaction": (name, predictions.transaction(name) + 1),
+                "metadata": {"action": "rm", "iteration": name},
+            }
+
+        predictions.commit_decided(decide, f"iteration '{name}'")
 
     def history(self, name: str | None = None) -> list[dict[str, Any]]:
         """What happened to the predictions, or to one iteration, newest first.
+
+        Raises:
+            IterationNotFoundError: There is and was none of that name.
 
         Returns:
             One dictionary per commit: ``version``, ``at``, ``action``, ``iteration`` and, for
@@ -144,6 +140,8 @@ class Project:
             event = {"version": commit["version"], "at": at, **json.loads(commit["ea_arrow"])}
             if name is None or event.get("iteration") == name:
                 found.append(event)
+        if name is not None and not found:
+            raise self._store.no_iteration(name)
         return found
 
     def compact(self, *, keep_hours: float = 168.0) -> int:
@@ -156,7 +154,11 @@ class Project:
             How many files were deleted.
         """
         deleted = sum(len(self._store.table(spec).vacuum(keep_hours)) for spec in STORED)
-        return deleted + derived.drop_stale(self._store, list(self.iterations.values()))
+        files = self._store.derived_files()  # before the iterations: a result may appear meanwhile
+        stale = Results(self._store).stale(self.iterations.values(), files)
+        for path in stale:
+            path.unlink(missing_ok=True)
+        return deleted + len(stale)
 
     # -- rows ----------------------------------------------------------------------------------
 
@@ -172,10 +174,27 @@ class Project:
         """
         table = self._store.table(PREDICTIONS, version=version)
         if version is None:
-            self._store.iteration(name, table)
-        elif not table.files({"iteration": name}):
-            raise IterationNotFoundError(f"There was no iteration '{name}' in version {version}.")
-        return Result(table.read(partition={"iteration": name}))
+            files = self._store.iteration(name, table).files
+        else:
+            files = tuple(table.files({"iteration": name}))
+            if not files:
+                raise IterationNotFoundError(
+                    f"There was no iteration '{name}' in version {version}."
+                )
+        try:
+            return Result(table.read(files=files))
+        except FileNotFoundError as error:
+            raise IterationNotFoundError(
+                f"The files of iteration '{name}' in version {version} were deleted by compact."
+            ) from error
+
+    def formats(self, name: str) -> dict[str, int]:
+        """How many predictions of an iteration have each format.
+
+        Raises:
+            IterationNotFoundError: There is none of that name.
+        """
+        return self._store.formats(self._store.iteration(name))
 
     @property
     def labels(self) -> Result:
@@ -210,15 +229,13 @@ class Project:
         Raises:
             IterationNotFoundError: There is none of that name.
         """
-        table = derived.metrics(self._store, self._store.iteration(name))
+        table = Results(self._store).metrics(self._store.iteration(name))
         return Result(_of_protocol(table, protocol))
 
     def known_metrics(self) -> dict[str, pa.Table]:
         """The metrics of those live iterations for which they have been computed."""
-        found = {
-            name: derived.known_metrics(self._store, iteration)
-            for name, iteration in self.iterations.items()
-        }
+        results = Results(self._store)
+        found = {n: results.known_metrics(iteration) for n, iteration in self.iterations.items()}
         return {
             name: _of_protocol(table, "coco") for name, table in found.items() if table is not None
         }
@@ -229,7 +246,7 @@ class Project:
         Raises:
             IterationNotFoundError: There is none of that name.
         """
-        return Result(derived.matches(self._store, self._store.iteration(name)))
+        return Result(Results(self._store).matches(self._store.iteration(name)))
 
     def sql(self, query: str) -> Result:
         """Run one SELECT over the project's views (see ``ea-arrow query --help``).
@@ -242,130 +259,24 @@ class Project:
         return Result(run(self._store, query))
 
 
-def open(path: str | Path = ".") -> Project:
-    """Open the project in a directory, or in the nearest one above it that has one.
+def open(path: str | Path | None = None) -> Project:
+    """Open a project.
+
+    Args:
+        path: Its directory; by default the current one, or the nearest above it that has one.
 
     Raises:
         ProjectError: There is none, or it cannot be read by this version.
     """
-    start = local(path)
-    root = find_root(start)
-    return Project(start if root is None else root)
-
-
-def init(
-    path: str | Path,
-    labels: str | Path,
-    *,
-    format: str | None = None,
-    images: str | Path | None = None,
-) -> Project:
-    """Make a project from ground truth.
-
-    Args:
-        path: The directory for it; made if it is not there.
-        labels: COCO instances JSON, an Encord Active project directory, or Encord label rows.
-        format: ``coco`` or ``encord``; found from the content by default.
-        images: The directory with the images, to which ``data_units.uri`` then points.
-
-    Returns:
-        The project; its ``ledger`` accounts for every label.
-
-    Raises:
-        ProjectExistsError: There is a project already.
-        SourceError: The ground truth cannot be read.
-    """
-    root, source = local(path), local(labels)
-    _check_free(root)
-    truth = read_ground_truth(source, format)
-    staged = root / f"{FOLDER}.{uuid.uuid4().hex[:8]}.tmp"
-    made = _make_directories(root)
-    try:
-        staged.mkdir()
-        marker = {
-            "schema_version": SCHEMA_VERSION,
-            "ea_arrow": __version__,
-            "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "labels": source.name,
-        }
-        Store.prepare(staged, truth.ontology, marker)
-        units = truth.data_units
-        if images is not None:
-            units = _with_images(units, local(images))
-        Table(staged / DATA_UNITS.name, DATA_UNITS).append(units, {"action": "init"})
-        normalise = Normaliser(units, truth.ontology.to_table(), truth.coordinates, "labels")
-        _write_labels(staged, truth.labels, normalise, source)
-        ledger = normalise.finish()
-        for note, number in truth.notes.items():
-            ledger.count(note, [], number, reject=False)
-        staged.rename(root / FOLDER)  # publishes everything at once
-    except OSError as error:
-        _clear(staged, made)
-        _check_free(root)  # another process was first
-        raise ProjectError(f"{root}: the project cannot be written: {error.strerror}.") from error
-    except BaseException:
-        _clear(staged, made)
-        raise
-    return Project(root, ledger)
+    if path is None:
+        here = local(".")
+        return Project(find_root(here) or here)
+    root = local(path)
+    if not root.is_dir():
+        what = "is a file; expected a project directory" if root.exists() else "no such directory"
+        raise ProjectError(f"{root}: {what}.")
+    return Project(root)
 
 
 def _of_protocol(table: pa.Table, protocol: str) -> pa.Table:
     return table.filter(pc.equal(table["protocol"], protocol))
-
-
-def _check_free(root: Path) -> None:
-    if (root / FOLDER).exists():
-        raise ProjectExistsError(
-            f"{root}: there is a project already; nothing was changed.",
-            hint="Import into it with 'ea-arrow import', or give another directory.",
-        )
-
-
-def _make_directories(root: Path) -> list[Path]:
-    """Make the directory and those above it; return those that were not there, deepest first."""
-    missing = [folder for folder in (root, *root.parents) if not folder.exists()]
-    root.mkdir(parents=True, exist_ok=True)
-    return missing
-
-
-def _clear(staged: Path, made: list[Path]) -> None:
-    shutil.rmtree(staged, ignore_errors=True)
-    for folder in made:
-        with suppress(OSError):  # something else is in it by now
-            folder.rmdir()
-
-
-def _with_images(units: pa.Table, images: Path) -> pa.Table:
-    """Point each data unit's uri at the file of its title below a directory, where there is one."""
-    if not images.is_dir():
-        raise SourceError(f"{images}: is not a directory of images.")
-    found = {p.relative_to(images).as_posix(): p for p in images.rglob("*") if p.is_file()}
-    by_name = {path.name: path for path in found.values()}
-    uris = [
-        str(found.get(title) or by_name.get(PurePosixPath(title).name) or "") or uri
-        for title, uri in zip(
-            units["title"].fill_null("").to_pylist(), units["uri"].to_pylist(), strict=True
-        )
-    ]
-    index = units.schema.get_field_index("uri")
-    return units.set_column(index, "uri", pa.array(uris, pa.string()))
-
-
-def _write_labels(
-    folder: Path, batches: Iterable[pa.RecordBatch], normalise: Normaliser, source: Path
-) -> None:
-    import_id, metadata = new_import_id(), {"action": "init"}
-    labels, rejects = Table(folder / LABELS.name, LABELS), Table(folder / REJECTS.name, REJECTS)
-    with (
-        FileWriter(labels.root, LABELS, {}, import_id) as kept,
-        FileWriter(rejects.root, REJECTS, {}, import_id) as refused,
-    ):
-        for raw in batches:
-            batch = normalise(raw)
-            kept.write(batch.rows)
-            if batch.rejected.num_rows:
-                refused.write_all(
-                    reject_rows(batch, import_id=import_id, iteration=None, source=source.name)
-                )
-    labels.commit([kept.action()], metadata=metadata)
-    rejects.commit([refused.action()], metadata=metadata)

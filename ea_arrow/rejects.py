@@ -40,14 +40,17 @@ def reject_rows(
     masks = raw.column("mask")
     if masks.null_count < len(masks):
         sizes = [pl.Series(n, pl.from_arrow(masks.field(n))) for n in ("height", "width", "area")]
-        frame = frame.with_columns(pl.struct(*sizes).alias("mask"))
+        has_mask = pl.Series(masks.is_valid().to_numpy(zero_copy_only=False))
+        frame = frame.with_columns(pl.when(has_mask).then(pl.struct(*sizes)).alias("mask"))
+    unit_sizes = dict(zip(("!width", "!height"), normalised.unit_sizes, strict=True))
+    frame = frame.with_columns(**{n: pl.Series(v).cast(pl.Int64) for n, v in unit_sizes.items()})
     payload = [c for c in frame.columns if not c.startswith("!") and c not in ("rule", "message")]
     given = [c for c in payload if frame[c].null_count() < frame.height]
     broken = [
         pl.when(pl.col(f"!{rule}")).then(pl.lit(rule)).otherwise(None) for rule in normalised.broken
     ]
     messages = [
-        pl.when(pl.col(f"!{rule}")).then(_message(rule)).otherwise(None)
+        pl.when(pl.col(f"!{rule}")).then(_message(rule, frame)).otherwise(None)
         for rule in normalised.broken
     ]
     rows = frame.select(
@@ -62,7 +65,7 @@ def reject_rows(
     return conform(rows.to_arrow(), REJECTS)
 
 
-def _message(rule: str) -> pl.Expr:
+def _message(rule: str, frame: pl.DataFrame) -> pl.Expr:
     """What was found, in a sentence."""
     import polars as pl
 
@@ -76,6 +79,15 @@ def _message(rule: str) -> pl.Expr:
         "unknown_class": pl.format("No class '{}' in the ontology.", pl.col("class_ref")),
         "box_out_of_range": pl.format("Box x={}, y={}, w={}, h={} leaves [0, 1].", *box),
         "invalid_box": pl.format("Box x={}, y={}, w={}, h={} is not a box.", *box),
+        "mask_size": pl.format(
+            "Mask is {} × {} pixels (height × width); the data unit is {} × {}.",
+            pl.col("mask").struct.field("height"),
+            pl.col("mask").struct.field("width"),
+            pl.col("!height"),
+            pl.col("!width"),
+        )
+        if "mask" in frame.columns
+        else None,
         "not_finite": pl.format(
             "A number is NaN or infinite: confidence={}, box x={}, y={}, w={}, h={}.",
             pl.col("confidence").cast(pl.String).fill_null("null"),
@@ -84,7 +96,8 @@ def _message(rule: str) -> pl.Expr:
     }
     default = pl.lit(f"{RULES[rule][0].upper()}{RULES[rule][1:]}.")
     from_reader = pl.col("message")
-    found_here = found.get(rule, default)
+    found_here = found.get(rule)
+    found_here = default if found_here is None else found_here
     return pl.coalesce(pl.when(pl.col("rule") == rule).then(from_reader), found_here)
 
 

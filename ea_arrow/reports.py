@@ -8,17 +8,13 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ea_arrow.errors import IterationNotFoundError
+from ea_arrow.schema import METRICS
 
 if TYPE_CHECKING:
     from ea_arrow.project import Project
 
 Shown = tuple[list[str], list[list[Any]]]
 
-METRICS: Final = (
-    *("AP", "AP50", "AP75", "APs", "APm", "APl"),
-    *("AR1", "AR10", "AR100", "ARs", "ARm", "ARl"),
-)
 _SHORT: Final = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
 
 
@@ -30,10 +26,10 @@ def iteration_list(project: Project) -> pa.Table:
             "iteration": name,
             "predictions": iteration.rows,
             "AP": _overall(known[name]).get("AP") if name in known else None,
-            "model": next((i["model"] for i in reversed(iteration.imports) if i["model"]), None),
             "created_at": iteration.imports[0]["created_at"] if iteration.imports else None,
             "rows_read": sum(i["rows_read"] for i in iteration.imports),
             "imports": len(iteration.imports),
+            "model": next((i["model"] for i in reversed(iteration.imports) if i["model"]), None),
         }
         for name, iteration in project.iterations.items()
     ]
@@ -42,48 +38,56 @@ def iteration_list(project: Project) -> pa.Table:
             pa.field("iteration", pa.string()),
             pa.field("predictions", pa.int64()),
             pa.field("AP", pa.float64()),
-            pa.field("model", pa.string()),
             pa.field("created_at", pa.timestamp("us", tz="UTC")),
             pa.field("rows_read", pa.int64()),
             pa.field("imports", pa.int64()),
+            pa.field("model", pa.string()),
         ]
     )
     return pa.Table.from_pylist(rows, schema=schema)
 
 
 def iteration_facts(project: Project, name: str) -> dict[str, Any]:
-    """What is known of an iteration, live or removed, as plain values.
+    """What is known of an iteration, live or removed, as plain values for JSON.
 
     Raises:
         IterationNotFoundError: There is and was none of that name.
     """
     history = project.history(name)
     live = project.iterations.get(name)
-    if live is None and not history:
-        known = list(project.iterations)
-        hint = f"There are: {', '.join(known[:20])}." if known else "There are none yet."
-        raise IterationNotFoundError(f"There is no iteration '{name}'.", hint=hint)
-    facts: dict[str, Any] = {"iteration": name}
-    if live is None:
-        facts["state"] = "removed"
-    else:
-        by_format = pc.value_counts(project.predictions(name).to_arrow()["format"]).to_pylist()
-        facts |= {
-            "predictions": live.rows,
-            "formats": [f"{count['counts']:,} {count['values']}" for count in by_format],
-            "model": [i["model"] for i in live.imports if i["model"]] or None,
-            "sources": [_source(s) for i in live.imports for s in json.loads(i["sources"])],
-            "ledger": [_account(json.loads(i["ledger"])) for i in live.imports],
-        }
-    facts["history"] = [
-        f"version {event['version']}, {event['at']:%Y-%m-%d %H:%M:%S} UTC: {event['action']}"
-        for event in history
-    ]
-    return facts
+    imports = live.imports if live else ()
+    return {
+        "iteration": name,
+        "state": "live" if live else "removed",
+        "predictions": live.rows if live else 0,
+        "formats": project.formats(name) if live else {},
+        "models": [i["model"] for i in imports if i["model"]],
+        "sources": [source for i in imports for source in json.loads(i["sources"])],
+        "ledgers": [json.loads(i["ledger"]) for i in imports],
+        "history": [
+            {"version": e["version"], "at": e["at"].isoformat(), "action": e["action"]}
+            for e in history
+        ],
+    }
 
 
-def _source(source: dict[str, Any]) -> str:
-    return f"{source['name']}, {source['bytes']:,} bytes, sha256 {source['sha256'][:12]}"
+def fact_lines(facts: dict[str, Any]) -> dict[str, list[str]]:
+    """The facts of an iteration in words, by heading."""
+    lines = {
+        "iteration": [f"{facts['iteration']} ({facts['state']})"],
+        "predictions": [f"{number:,} {form}" for form, number in facts["formats"].items()],
+        "model": facts["models"],
+        "sources": [
+            f"{s['name']}, {s['bytes']:,} bytes, sha256 {s['sha256'][:12]}"
+            for s in facts["sources"]
+        ],
+        "ledger": [_account(ledger) for ledger in facts["ledgers"]],
+        "history": [
+            f"version {e['version']}, {e['at'][:19].replace('T', ' ')} UTC: {e['action']}"
+            for e in facts["history"]
+        ],
+    }
+    return {heading: found for heading, found in lines.items() if found}
 
 
 def _account(ledger: dict[str, Any]) -> str:
@@ -99,9 +103,7 @@ def long_metrics(project: Project, names: list[str], *, by_class: bool) -> pa.Ta
         table = project.metrics(name).to_arrow()
         of_class = pc.is_valid(table["feature_hash"])
         tables.append(table.filter(of_class if by_class else pc.invert(of_class)))
-    from ea_arrow.schema import METRICS as SPEC
-
-    return pa.concat_tables(tables) if tables else SPEC.arrow.empty_table()
+    return pa.concat_tables(tables) if tables else METRICS.arrow.empty_table()
 
 
 def metric_lines(project: Project, name: str) -> Shown:
@@ -121,7 +123,7 @@ def metrics_by_iteration(project: Project, names: list[str]) -> Shown:
     rows = []
     for name in names:
         values = _overall(project.metrics(name).to_arrow())
-        rows.append([name, *(values.get(metric) for metric in _SHORT)])
+        rows.append([name, *(_rounded(values.get(metric)) for metric in _SHORT)])
     return ["iteration", *_SHORT], rows
 
 
@@ -134,7 +136,7 @@ def metrics_by_class(project: Project, name: str) -> Shown:
         if row["metric"] == "AP":
             line[1:3] = [row["n_labels"], row["n_predictions"]]
         if row["metric"] in _SHORT:
-            line.append(row["value"])
+            line.append(_rounded(row["value"]))
     used = [line for line in rows.values() if line[1] or line[2]]
     return [name, "labels", "predictions", *_SHORT], used
 
@@ -148,6 +150,24 @@ def id_zero_note(project: Project, name: str) -> str | None:
         f"{name}: a label has the id 0, which pycocotools never counts as found, and so neither do "
         f"these numbers. If it counted, AP would be {values['AP']:.6f}."
     )
+
+
+def _rounded(value: float | None) -> str | None:
+    return None if value is None else f"{value:.3f}"
+
+
+def box_note(project: Project, name: str) -> str | None:
+    """What to know about box metrics of an iteration that holds other things than boxes."""
+    counts = project.formats(name)
+    shaped = counts.get("mask", 0) + counts.get("polygon", 0)
+    if shaped:
+        return (
+            f"{name}: {shaped:,} masks or polygons take part with their enclosing boxes; these are "
+            "box metrics, not those of segmentation."
+        )
+    if counts and not counts.keys() - {"classification"}:
+        return f"{name}: holds classifications only; they are stored, and not scored yet."
+    return None if counts else f"{name}: holds no predictions."
 
 
 def _overall(table: pa.Table) -> dict[str, float | None]:

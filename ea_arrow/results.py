@@ -5,6 +5,8 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING, Any, Final
 
+from ea_arrow.errors import EaArrowError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -58,8 +60,15 @@ class Result:
         return pl.DataFrame(self._table)
 
     def to_pandas(self) -> Any:
-        """The rows as a ``pandas.DataFrame``; pandas must be installed."""
-        return self._table.to_pandas()
+        """The rows as a ``pandas.DataFrame``.
+
+        Raises:
+            EaArrowError: pandas is not installed; ea-arrow does not need it otherwise.
+        """
+        try:
+            return self._table.to_pandas()
+        except ModuleNotFoundError as error:
+            raise EaArrowError("pandas is not installed.", hint="pip install pandas") from error
 
     def _repr_html_(self) -> str:
         head = "".join(f"<th>{escape(name)}</th>" for name in self.columns)

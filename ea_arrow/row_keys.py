@@ -14,6 +14,40 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+class Duplicates:
+    """Finds rows whose key came before, over all batches and files of an import.
+
+    It keeps 16 bytes per row.
+    """
+
+    def __init__(self) -> None:
+        self._keys: list[NDArray[np.uint64]] = []
+        self._rows: list[NDArray[np.int64]] = []
+        self._names: list[str | None] = []
+
+    def add(self, keys: NDArray[np.uint64], rows: NDArray[np.int64], name: str | None) -> None:
+        """Add rows by their keys and numbers in the source called ``name``."""
+        self._keys.append(keys)
+        self._rows.append(rows)
+        self._names.append(name)
+
+    def count(self, examples: int) -> tuple[int, list[int | str]]:
+        """Return how many rows repeat an earlier one, and the first of them."""
+        if not self._keys:
+            return 0, []
+        keys = np.concatenate(self._keys)
+        order = np.argsort(keys, kind="stable")
+        again = np.sort(order[1:][keys[order][1:] == keys[order][:-1]])
+        ends = np.cumsum([len(rows) for rows in self._rows])
+        first: list[int | str] = []
+        for place in again[:examples].tolist():
+            part = int(np.searchsorted(ends, place, side="right"))
+            row = int(self._rows[part][place - (ends[part - 1] if part else 0)])
+            name = self._names[part]
+            first.append(f"{name}:{row}" if name else row)
+        return len(again), first
+
+
 def combined(parts: Iterable[NDArray[np.generic]], rows: int) -> NDArray[np.uint64]:
     """One key per row from columns of 8-byte values: equal rows have equal keys."""
     key = np.zeros(rows, dtype=np.uint64)

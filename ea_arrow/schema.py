@@ -61,6 +61,7 @@ class TableSpec:
     doc: str
     columns: tuple[Column, ...]
     partition_by: tuple[str, ...] = ()
+    order_by: str | None = None  # the row number; files are read in its order
 
     @property
     def arrow(self) -> pa.Schema:
@@ -123,7 +124,10 @@ def _class_key(*, nullable: bool = False) -> tuple[Column, ...]:
 
 
 def _geometry() -> tuple[Column, ...]:
-    box = "of the enclosing box, as the source gives it or derived from the mask or polygon."
+    box = (
+        "of the box, as the source gives it (unrotated, where `theta` is given) or enclosing the "
+        "mask or polygon."
+    )
     return (
         Column("bbox_x", pa.float64(), f"Left edge {box}", "pixel", encoding="split"),
         Column("bbox_y", pa.float64(), f"Top edge {box}", "pixel", encoding="split"),
@@ -282,6 +286,7 @@ PREDICTIONS = TableSpec(
         ),
     ),
     partition_by=("iteration",),
+    order_by="prediction_id",
 )
 
 ITERATIONS = TableSpec(

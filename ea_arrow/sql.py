@@ -81,6 +81,10 @@ def query(store: Store, sql: str) -> pa.Table:
             return _run(connection, store, sql)
         except (duckdb.Error, UnicodeError) as error:
             raise _failed(str(error)) from error
+        except RuntimeError as error:
+            if "interrupted" in str(error).lower():
+                raise KeyboardInterrupt from error
+            raise
         finally:
             connection.close()
 
@@ -162,11 +166,13 @@ class _Views:
             table = self.store.table(spec)
             self._of_files(spec, [table.root / file.path for file in table.files()])
         self._of_table(CLASSES, self.store.classes())
-        self._of_table(ITERATIONS, self.store.live_rows(ITERATIONS))
-        self._of_table(REJECTS, self.store.live_rows(REJECTS))
+        # Those below cost time or memory: only if the query names them.
+        for spec in (ITERATIONS, REJECTS):
+            named = _names(sql, spec)
+            rows = self.store.live_rows(spec) if named else spec.arrow.empty_table()
+            self._of_table(spec, rows)
         for spec in (MATCHES, METRICS):
-            named = re.search(rf"\b{spec.name}\b", sql, re.IGNORECASE)
-            self._of_results(spec, compute=named is not None)
+            self._of_results(spec, compute=_names(sql, spec))
         for name in ("predictions", "labels"):
             self.connection.execute(_DETAILS.format(name=name))
 
@@ -185,17 +191,21 @@ class _Views:
         )
 
     def _of_table(self, spec: TableSpec, table: pa.Table) -> None:
-        self.connection.register(f"{spec.name}_rows", table)
-        self.connection.execute(f"CREATE VIEW {spec.name} AS FROM {spec.name}_rows")
+        self.connection.register(spec.name, table)
 
     def _of_results(self, spec: TableSpec, *, compute: bool) -> None:
         iterations = self.store.iterations().values() if compute else ()
-        found = [derived.file_or_table(self.store, iteration, spec) for iteration in iterations]
+        results = derived.Results(self.store)
+        found = [results.file_or_table(iteration, spec) for iteration in iterations]
         files = [result for result in found if not isinstance(result, pa.Table)]
         if len(files) == len(found):
             self._of_files(spec, files)
         else:  # the project cannot be written to
             self._of_table(spec, pa.concat_tables(derived.read(result) for result in found))
+
+
+def _names(sql: str, spec: TableSpec) -> bool:
+    return re.search(rf"\b{spec.name}\b", sql, re.IGNORECASE) is not None
 
 
 def _literals(texts: Iterable[str]) -> str:

@@ -117,6 +117,16 @@ class Store:
         """One of the stored tables, at its newest version by default."""
         return Table(self.folder / spec.name, spec, version=version)
 
+    def derived_files(self) -> list[Path]:
+        """Files of matches and metrics, unfinished ones included."""
+        return [path for path in (self.folder / DERIVED).iterdir() if ".parquet" in path.name]
+
+    def formats(self, iteration: Iteration) -> dict[str, int]:
+        """How many predictions of an iteration have each format."""
+        table = self.table(PREDICTIONS).read(["format"], files=iteration.files)
+        counts = pc.value_counts(table["format"]).to_pylist()
+        return {count["values"]: count["counts"] for count in counts}
+
     def ontology(self) -> Ontology:
         """The classes as a document."""
         return Ontology.from_json((self.folder / ONTOLOGY).read_text())
@@ -163,12 +173,16 @@ class Store:
         """
         known = self.iterations(predictions)
         if name not in known:
-            hint = did_you_mean(name, known)
-            listed = (
-                f"There are: {', '.join(list(known)[:20])}." if known else "There are none yet."
-            )
-            raise IterationNotFoundError(f"There is no iteration '{name}'.", hint=hint or listed)
+            raise self.no_iteration(name)
         return known[name]
+
+    def no_iteration(self, name: str) -> IterationNotFoundError:
+        """An error that says which iterations there are."""
+        known = list(self.iterations())
+        near = did_you_mean(name, known)
+        listed = f"There are: {', '.join(known[:20])}." if known else "There are none yet."
+        hint = f"{near} {listed}" if near else listed
+        return IterationNotFoundError(f"There is no iteration '{name}'.", hint=hint)
 
     def live_rows(self, spec: TableSpec) -> pa.Table:
         """Rows of ``iterations`` or ``rejects`` whose import is live (labels' are always)."""

@@ -6,6 +6,7 @@ Files are streamed first and published by one transaction, so a reader sees all 
 from __future__ import annotations
 
 import json
+import math
 import time
 import uuid
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
@@ -23,10 +25,11 @@ from ea_arrow.files import FileWriter, sync, writing
 from ea_arrow.schema import SCHEMA_VERSION, VERSION_KEY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from ea_arrow.schema import TableSpec
 
+_TRIES = 50
 _CONFIGURATION = {
     # History stays until `compact`: nothing is cleaned up behind the user's back.
     "delta.logRetentionDuration": "interval 36500 days",
@@ -37,12 +40,13 @@ _CONFIGURATION = {
 
 @dataclass(frozen=True)
 class DataFile:
-    """A live Parquet file of a table."""
+    """A live Parquet file of a table; ``first`` is its lowest row number."""
 
     path: str
     size: int
     rows: int
     partition: Mapping[str, str]
+    first: int = 0
 
 
 class Table:
@@ -60,7 +64,13 @@ class Table:
         self.root = root
         self.spec = spec
         try:
-            self._delta = DeltaTable(root.as_uri(), version=version)
+            self._delta = DeltaTable(root.as_uri())
+            if version is not None:
+                if not 0 <= version <= self._delta.version():
+                    raise ProjectError(
+                        f"There is no version {version}; the newest is {self._delta.version()}."
+                    )
+                self._delta.load_as_version(version)
         except TableNotFoundError as error:
             raise ProjectError(f"{root}: there is no table '{spec.name}' here.") from error
         except DeltaError as error:
@@ -116,26 +126,36 @@ class Table:
         return self._delta.history()
 
     def files(self, partition: Mapping[str, str] | None = None) -> list[DataFile]:
-        """Live files, of one partition if given, in the order of their names."""
-        actions = pa.table(self._delta.get_add_actions(flatten=True)).to_pylist()
-        wanted = dict(partition or {})
+        """Live files, of one partition if given, in the order of their row numbers.
+
+        Several processes may append to a partition: what they wrote is numbered in the order of
+        their commits, whatever the files are called.
+        """
+        actions = pa.table(self._delta.get_add_actions(flatten=True))
+        for name, value in (partition or {}).items():
+            actions = actions.filter(pc.equal(actions[f"partition.{name}"], value))
+        first = f"min.{self.spec.order_by}"
+        wanted = ["path", "size_bytes", "num_records"]
+        wanted += [f"partition.{name}" for name in self.spec.partition_by]
+        wanted += [first] if first in actions.schema.names else []
         found = [
             DataFile(
                 path=action["path"],
                 size=action["size_bytes"],
                 rows=action["num_records"],
                 partition={n: action[f"partition.{n}"] for n in self.spec.partition_by},
+                first=action.get(first) or 0,
             )
-            for action in actions
+            for action in actions.select(wanted).to_pylist()
         ]
-        live = [f for f in found if all(f.partition[k] == v for k, v in wanted.items())]
-        return sorted(live, key=lambda f: f.path)
+        return sorted(found, key=lambda f: (f.first, f.path))
 
     def read(
         self,
         columns: Sequence[str] | None = None,
         partition: Mapping[str, str] | None = None,
         *,
+        files: Sequence[DataFile] | None = None,
         as_dictionary: Sequence[str] = (),
     ) -> pa.Table:
         """Read live rows into memory, partition columns included.
@@ -143,12 +163,13 @@ class Table:
         Args:
             columns: Which, all by default.
             partition: Only of this partition.
+            files: Read these instead: what was live when something else was decided.
             as_dictionary: String columns to return dictionary-encoded.
         """
         names = list(columns or self.spec.names)
         stored = [n for n in names if n not in self.spec.partition_by]
         tables = []
-        for file in self.files(partition):
+        for file in self.files(partition) if files is None else files:
             table = pq.ParquetFile(
                 self.root / file.path, read_dictionary=list(as_dictionary), memory_map=True
             ).read(columns=stored)
@@ -160,14 +181,6 @@ class Table:
             return pa.concat_tables(tables).unify_dictionaries()
         schema = self.spec.arrow
         return pa.schema([schema.field(n) for n in names]).empty_table()
-
-    def batches(
-        self, columns: Sequence[str] | None = None, partition: Mapping[str, str] | None = None
-    ) -> Iterator[pa.RecordBatch]:
-        """Stream live rows, partition columns left out."""
-        names = [n for n in columns or self.spec.names if n not in self.spec.partition_by]
-        for file in self.files(partition):
-            yield from pq.ParquetFile(self.root / file.path).iter_batches(columns=names)
 
     def append(self, rows: pa.Table, metadata: Mapping[str, Any]) -> None:
         """Write rows of an unpartitioned table and publish them."""
@@ -223,15 +236,54 @@ class Table:
                 )
         except CommitFailedError as error:
             raise ConflictError(f"Another process changed '{self.spec.name}' first.") from error
+        self._sync_log()
+
+    def commit_decided(self, decide: Callable[[], dict[str, Any]], what: str) -> None:
+        """Commit what ``decide`` says, and ask it again each time another process came first.
+
+        Args:
+            decide: Returns the arguments of :meth:`commit` for the version that is seen now; it may
+                raise to give up.
+            what: What is being changed, for the message.
+
+        Raises:
+            ConflictError: Other processes kept coming first.
+        """
+        for _ in range(_TRIES):
+            try:
+                self.commit(**decide())
+            except ConflictError:
+                self.refresh()
+            else:
+                return
+        raise ConflictError(
+            f"Other processes changed {what} {_TRIES} times meanwhile; nothing was published.",
+            hint="Run it again when they are done.",
+        )
+
+    def _sync_log(self) -> None:
+        """Bring the new log entries to the disk. They are published, whatever comes of this."""
+        before = self.version
         self.refresh()
         log = self.root / "_delta_log"
-        sync(log / f"{self.version:020}.json")
-        sync(log)
+        try:
+            for version in range(before + 1, self.version + 1):
+                sync(log / f"{version:020}.json")
+            sync(log)
+        except OSError as error:
+            raise ProjectError(
+                f"{log}: the change is published, but the disk could not confirm it: "
+                f"{error.strerror or error}.",
+                hint="Check the disk before you rely on it.",
+            ) from error
 
     def vacuum(self, hours: float) -> list[str]:
         """Delete files that no live version needs and that are older than ``hours``."""
         deleted = self._delta.vacuum(
-            retention_hours=int(hours), dry_run=False, enforce_retention_duration=False, full=True
+            retention_hours=math.ceil(hours),
+            dry_run=False,
+            enforce_retention_duration=False,
+            full=True,
         )
         self.refresh()
         return deleted

@@ -67,7 +67,7 @@ def write_pickle(folder: Path) -> Path:
 
 def test_main_job(folder: Path) -> None:
     imported = done("import", write_pickle(folder), "--project", "p", cwd=folder)
-    assert "Imported 1 predictions as 'preds'" in imported.stderr
+    assert "Imported 1 prediction as 'preds'" in imported.stderr
     assert "read            1" in imported.stderr
     assert "kept            1" in imported.stderr
     printed = done("metrics", "--project", "p", "--format", "json", cwd=folder)
@@ -118,7 +118,10 @@ def test_strict_and_dry_run(folder: Path) -> None:
     assert "Dry run, nothing was written" in dry.stderr
     strict = run("import", "stray.json", "--strict", "--project", "p", cwd=folder)
     assert strict.returncode == 1
-    assert "refused         1  data unit is not in the project (row 3)" in strict.stderr
+    assert (
+        "refused         1  data unit is not in the project (row 3)\n                   first: No data unit '5'"
+        in strict.stderr
+    )
     assert not ea_arrow.open(folder / "p").iterations
     loose = done("import", "stray.json", "--project", "p", cwd=folder)
     assert "select * from rejects" in loose.stderr

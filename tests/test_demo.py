@@ -11,6 +11,7 @@ import subprocess
 import sys
 import zlib
 from pathlib import Path
+from urllib.parse import unquote, urlparse
 
 import numpy as np
 import pytest
@@ -146,7 +147,7 @@ def test_no_image_shows_more_than_its_labels_say(made, project):
 
 
 def test_images_are_found_from_the_project(project):
-    assert all(Path(row["uri"]).is_file() for row in project.data_units)
+    assert all(Path(unquote(urlparse(row["uri"]).path)).is_file() for row in project.data_units)
 
 
 def test_every_shape_is_in_labels_and_in_both_iterations(truth, project):

@@ -224,18 +224,31 @@ def test_markup_of_rich_is_text():
     assert [line.strip() for line in found.splitlines()][2:] == ["[bold]x[/bold]", "[/]", ":smile:"]
 
 
-def test_long_text_is_cut_in_tables_only():
+def test_long_text_is_cut_on_a_terminal_only(monkeypatch, capsys):
     table = column("x" * 5000)
-    assert len(text(table, "table").splitlines()[-1].strip()) == output.MAX_CELL
-    assert text(table, "table").rstrip().endswith("…")
-    assert len(read_csv(table)[1][0]) == len(read_json(table)[0]["x"]) == 5000
+    assert len(text(table, "table").splitlines()[-1].strip()) == 5000
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    output.emit(table, "table")
+    last = capsys.readouterr().out.splitlines()[-1].strip()
+    assert len(last) == output.MAX_CELL
+    assert last.endswith("…")
+
+
+def test_rows_wider_than_the_terminal_stand_one_value_a_line(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "40")
+    output.emit(pa.table({f"column {i}": ["a" * 10, "b"] for i in range(4)}), "table")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["row 1", "  column 0  aaaaaaaaaa"]
+    assert lines[5] == "row 2"
+    assert len(lines) == 10
 
 
 @pytest.mark.parametrize(
     ("value", "shown"),
     [
         (None, "–"),
-        (0.0, "0"),
+        (0.0, "0.0000"),
         (0.5, "0.5000"),
         (-0.25, "-0.2500"),
         (0.00002, "2e-05"),  # and not 0.0000
@@ -296,7 +309,7 @@ def test_a_table_shows_its_first_rows_and_says_so():
 
 def test_numbers_stand_to_the_right_and_text_to_the_left():
     lines = text(pa.table({"n": [1, 100], "t": ["a", "bbb"]}), "table").splitlines()
-    assert [line.rstrip() for line in lines[2:]] == ["  1   a", "100   bbb"]
+    assert [line.rstrip() for line in lines[2:]] == ["  1  a", "100  bbb"]
 
 
 def test_many_columns_are_all_printed():
@@ -324,7 +337,7 @@ def test_a_ledger_names_what_it_counts(capsys):
         "kept 1,200",
         "refused 30 class is not in the ontology (rows 3, 5, 8, …)",
         "refused 4 mask has another size than its data unit (rows 9, …)",
-        "note 7 exact duplicates of an earlier row (kept)",
+        "note 7 exact duplicates of an earlier row of this import (kept)",
         "note 2 annotations without id",
     ]
 

@@ -100,7 +100,18 @@ def test_project_is_found_from_below(
     below.mkdir(parents=True)
     monkeypatch.chdir(below)
     assert ea_arrow.open().root == project.root
-    assert ea_arrow.open(below).root == project.root
+    with pytest.raises(ProjectError, match="no ea-arrow project here"):
+        ea_arrow.open(below)  # a directory that is named must be the one
+
+
+@pytest.mark.parametrize(
+    ("name", "says"), [("nowhere", "no such directory"), ("gt.json", "is a file")]
+)
+def test_a_project_that_is_named_must_be_there(
+    project: ea_arrow.Project, truth: Path, name: str, says: str
+) -> None:
+    with pytest.raises(ProjectError, match=says):
+        ea_arrow.open(truth.parent / name)
 
 
 def test_no_project_says_how_to_make_one(tmp_path: Path) -> None:
@@ -114,7 +125,17 @@ def test_images_are_found_by_title(tmp_path: Path, truth: Path) -> None:
     (tmp_path / "images" / "deep" / "one.jpg").write_bytes(b"")
     project = ea_arrow.init(tmp_path / "p", truth, images=tmp_path / "images")
     uris = {u["title"]: u["uri"] for u in project.data_units}
-    assert uris == {"one.jpg": str(tmp_path / "images" / "deep" / "one.jpg"), "two.jpg": None}
+    assert uris == {"one.jpg": (tmp_path / "images/deep/one.jpg").as_uri(), "two.jpg": None}
+    assert project.ledger is not None
+    note = "data units without an image of that name, or with several"
+    assert project.ledger.notes[note] == 1
+    (tmp_path / "images" / "one.jpg").write_bytes(b"")
+    (tmp_path / "images" / "deep" / "two.jpg").write_bytes(b"")
+    (tmp_path / "images" / "other").mkdir()
+    (tmp_path / "images" / "other" / "two.jpg").write_bytes(b"")
+    again = ea_arrow.init(tmp_path / "q", truth, images=tmp_path / "images")
+    uris = {u["title"]: u["uri"] for u in again.data_units}
+    assert uris == {"one.jpg": (tmp_path / "images/one.jpg").as_uri(), "two.jpg": None}
 
 
 def test_images_must_be_a_directory(tmp_path: Path, truth: Path) -> None:
@@ -232,6 +253,10 @@ def test_rejects_are_kept_with_the_row(project: ea_arrow.Project, tmp_path: Path
         "rejects": {"unknown_data_unit": 1, "missing_confidence": 1},
         "notes": {},
         "examples": {"unknown_data_unit": [1], "missing_confidence": [2]},
+        "messages": {
+            "unknown_data_unit": "No data unit '99' with frame 0 in the project.",
+            "missing_confidence": "No confidence.",
+        },
     }
     kept = list(project.sql("select source, source_row, rules from rejects order by source_row"))
     assert kept == [
@@ -245,7 +270,7 @@ def test_strict_writes_nothing_if_a_row_is_refused(
 ) -> None:
     source = write(tmp_path / "mixed.json", [*RESULTS, {**RESULTS[0], "image_id": 99}])
     before = files_below(project.root)
-    with pytest.raises(RejectedRowsError, match="1 of 4 rows") as caught:
+    with pytest.raises(RejectedRowsError, match="1 of 4 refused") as caught:
         project.import_predictions(source, strict=True)
     assert caught.value.ledger.kept == 3
     assert files_below(project.root) == before
@@ -282,7 +307,7 @@ def test_progress_counts_the_rows_read(project: ea_arrow.Project, results: Path)
         ("missing.pkl", None, "no such file"),
         ("empty.pkl", b"", "empty"),
         ("model.pt", b"PK\x03\x04rest", "zip archive"),
-        ("notes.txt", b"hello", "no format of predictions"),
+        ("notes.txt", b"hello", "not a file of predictions"),
         ("gt.json", json.dumps(GROUND_TRUTH).encode(), "ea-arrow init"),
     ],
 )

@@ -31,7 +31,7 @@ LAYERS = (
     "files tables",
     "pairs match metrics metrics.curves metrics.coco",
     "store derived importing",
-    "sql results project",
+    "sql results project creation",
     "reports schema_docs",
     "demo_images demo_data",
     "cli.options cli.output cli.answers cli.imports cli.tour cli.projects cli",
@@ -53,7 +53,7 @@ ONLY = {
 }
 
 LONG = {  # at most this many lines, until they are split
-    "schema.py": 430,  # declarations
+    "schema.py": 440,  # declarations
 }
 
 HEAVY = {"pyarrow", "polars", "duckdb", "numpy", "pydantic", "deltalake", "pycocotools", "pandas"}
@@ -158,11 +158,10 @@ def test_public_names():
         "Project",
         "__version__",
         "init",
-        "open",
     ]
     for name in ea_arrow.__all__:
         assert getattr(ea_arrow, name) is not None
-    assert dir(ea_arrow) == sorted(ea_arrow.__all__)
+    assert dir(ea_arrow) == sorted([*ea_arrow.__all__, "open"])
     with pytest.raises(AttributeError, match="'nothing'"):
         _ = ea_arrow.nothing
 

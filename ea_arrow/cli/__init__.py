@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import traceback
 
 import click
 
@@ -71,14 +72,14 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(INTERRUPTED)
     except EaArrowError as error:
         if debug:
-            raise
+            traceback.print_exc()
         _say(f"Error: {error.message}")
         if error.hint:
             _say(error.hint)
         sys.exit(CHECK_FAILED if isinstance(error, RejectedRowsError) else BAD_INPUT)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - a user never sees a traceback unasked
         if debug:
-            raise
+            traceback.print_exc()
         _say(f"Internal error: {type(error).__name__}: {error}")
         _say("This is a defect of ea-arrow. Run the command again with --debug and report it.")
         sys.exit(BAD_INPUT)

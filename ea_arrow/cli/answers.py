@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.option("--by", type=click.Choice(["class"]), help="One row per class.")
 @project_option
 @format_option
-def metrics(name: str | None, by: str | None, directory: Path, form: str) -> None:
+def metrics(name: str | None, by: str | None, directory: Path | None, form: str) -> None:
     """COCO box metrics of iteration NAME, or of all iterations.
 
     Equal to pycocotools to the last bit. JSON and the like have one row per number.
@@ -45,7 +45,13 @@ def metrics(name: str | None, by: str | None, directory: Path, form: str) -> Non
 
 def print_metrics(project: Project, names: list[str], *, by_class: bool = False) -> None:
     """Print the metrics of some iterations for people, with what each number means."""
-    from ea_arrow.reports import id_zero_note, metric_lines, metrics_by_class, metrics_by_iteration
+    from ea_arrow.reports import (
+        box_note,
+        id_zero_note,
+        metric_lines,
+        metrics_by_class,
+        metrics_by_iteration,
+    )
 
     if by_class:
         for number, name in enumerate(names):
@@ -57,9 +63,9 @@ def print_metrics(project: Project, names: list[str], *, by_class: bool = False)
     elif names:
         output.show(*metrics_by_iteration(project, names))
     for name in names:
-        warning = id_zero_note(project, name)
-        if warning:
-            output.note(warning)
+        for warning in (box_note(project, name), id_zero_note(project, name)):
+            if warning:
+                output.note(warning)
 
 
 @click.command()
@@ -72,7 +78,7 @@ def print_metrics(project: Project, names: list[str], *, by_class: bool = False)
 )
 @project_option
 @format_option
-def query(sql: str | None, file: Path | None, directory: Path, form: str) -> None:
+def query(sql: str | None, file: Path | None, directory: Path | None, form: str) -> None:
     """Run one SQL SELECT over the project (DuckDB; it cannot write).
 
     Views: predictions, predictions_details, labels, labels_details, data_units, classes,
@@ -85,5 +91,8 @@ def query(sql: str | None, file: Path | None, directory: Path, form: str) -> Non
     if (sql is None) == (file is None):
         raise click.UsageError("Give either a query or --file.")
     if file is not None:
-        sql = sys.stdin.read() if str(file) == "-" else file.read_text()
+        try:
+            sql = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise click.UsageError(f"{file}: is not UTF-8 text.") from error
     output.emit(open_project(directory).sql(sql or "").to_arrow(), form)

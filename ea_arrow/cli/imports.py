@@ -38,14 +38,20 @@ def import_(files: tuple[Path, ...], **options: Any) -> None:
     Examples:  ea-arrow import preds.pkl
                ea-arrow import results.json --as epoch-3 --model yolo-v8
                ea-arrow import predictions preds.pkl --replace
+
+    The word "predictions" before the files changes nothing: Encord Active had it there.
     """
-    if files[0] == Path("predictions") and len(files) > 1 and not files[0].exists():
+    if files[0] == Path("predictions") and len(files) > 1 and not files[0].is_file():
         files = files[1:]  # `import predictions FILE`, as Encord Active has it
     if options["append"] and options["replace"]:
         raise click.UsageError("--append and --replace exclude each other.")
     project = open_project(options["directory"])
-    with _progress() as progress:
-        result = _run(project, files, options, progress)
+    try:
+        with _progress() as progress:
+            result = _run(project, files, options, progress)
+    except RejectedRowsError as error:
+        output.print_ledger(error.ledger)
+        raise
     _report(project, result, options["directory"], metrics=not options["no_metrics"])
 
 
@@ -56,26 +62,25 @@ def _run(
     progress: Callable[[int], None] | None,
 ) -> ImportResult:
     mode = "append" if options["append"] else "replace" if options["replace"] else "create"
-    try:
-        return project.import_predictions(
-            files,
-            options["name"],
-            mode=mode,  # type: ignore[arg-type]  # one of the three literals
-            strict=options["strict"],
-            dry_run=options["dry_run"],
-            model=options["model"],
-            format=options["form"],
-            progress=progress,
-        )
-    except RejectedRowsError as error:
-        output.print_ledger(error.ledger)
-        raise
+    return project.import_predictions(
+        files,
+        options["name"],
+        mode=mode,  # type: ignore[arg-type]  # one of the three literals
+        strict=options["strict"],
+        dry_run=options["dry_run"],
+        model=options["model"],
+        format=options["form"],
+        progress=progress,
+    )
 
 
-def _report(project: Project, result: ImportResult, directory: Path, *, metrics: bool) -> None:
+def _report(
+    project: Project, result: ImportResult, directory: Path | None, *, metrics: bool
+) -> None:
     name, ledger = result.iteration, result.ledger
     done = "Imported" if result.published else "Dry run, nothing was written: would import"
-    output.note(f"{done} {ledger.kept:,} predictions as '{name}' in {result.seconds:.2f} s")
+    kept = output.counted(ledger.kept, "prediction")
+    output.note(f"{done} {kept} as '{name}' in {result.seconds:.2f} s")
     output.print_ledger(ledger)
     if ledger.rejected and result.published:
         command = suggested("query", "select * from rejects", directory=directory)

@@ -22,7 +22,6 @@ def project_option(command: Callable[..., Any]) -> Callable[..., Any]:
         "--project",
         "directory",
         type=click.Path(path_type=Path),
-        default=".",
         show_default="the nearest one from here upwards",
         help="Directory of the project.",
     )(command)
@@ -40,15 +39,15 @@ def format_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
-def suggested(*arguments: str, directory: Path) -> str:
+def suggested(*arguments: str, directory: Path | None) -> str:
     """A command line to paste, naming the project unless it is found from here."""
     words = ["ea-arrow", *arguments]
-    if directory != Path():
+    if directory is not None and directory != Path():
         words += ["--project", str(directory)]
     return shlex.join(words)
 
 
-def open_project(directory: Path) -> Project:
+def open_project(directory: Path | None) -> Project:
     """Open the project that ``--project`` names."""
     from ea_arrow.project import open as open_in
 

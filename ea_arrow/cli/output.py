@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import shutil
 import sys
 from datetime import datetime
 from decimal import Decimal
@@ -50,36 +51,60 @@ def show(names: list[str], rows: list[list[Any]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    shown = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    on_terminal = sys.stdout.isatty()
+    most = MAX_CELL if on_terminal else None
+    shown = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     for index, name in enumerate(names):
         values = [row[index] for row in rows]
         numeric = any(isinstance(v, int | float | Decimal) for v in values)
         shown.add_column(Text(cell(name)), justify="right" if numeric else "left")
     for row in rows:
-        shown.add_row(*(Text(cell(value)) for value in row))
+        shown.add_row(*(Text(cell(value, most)) for value in row))
     # As wide as it needs, whatever the terminal: rich would shorten numbers to fit.
     console = Console(file=sys.stdout, width=10_000, highlight=False)
     with console.capture() as capture:
         console.print(shown)
-    for line in capture.get().splitlines():
-        click.echo(line.rstrip())
+    lines = [line.rstrip() for line in capture.get().splitlines()]
+    if on_terminal and max(map(len, lines)) > shutil.get_terminal_size().columns:
+        lines = list(_one_below_the_other(names, rows))
+    for line in lines:
+        click.echo(line)
 
 
-def cell(value: Any) -> str:
-    """A value as it stands in a table for people."""
+def _one_below_the_other(names: list[str], rows: list[list[Any]]) -> Iterator[str]:
+    """A line per value, for rows that are wider than the terminal."""
+    width = max(map(len, names))
+    for number, row in enumerate(rows):
+        yield f"row {number + 1}"
+        for name, value in zip(names, row, strict=True):
+            yield f"  {cell(name):<{width}}  {cell(value, None)}"
+
+
+def cell(value: Any, most: int | None = MAX_CELL) -> str:
+    """A value as it stands in a table for people, text cut to ``most`` characters."""
     if value is None:
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.4f}" if 1e-3 <= abs(value) < 1e4 else f"{value:.6g}"
+        return f"{value:.4f}" if 1e-3 <= abs(value) < 1e4 or value == 0 else f"{value:.6g}"
     if isinstance(value, int):
         return str(value)
     if isinstance(value, datetime):
         return value.strftime("%Y-%m-%d %H:%M")
     text = value if isinstance(value, str) else json.dumps(_plain(value))
     text = "".join(c if c.isprintable() else "�" for c in text)
-    return text if len(text) <= MAX_CELL else f"{text[: MAX_CELL - 1]}…"
+    return text if most is None or len(text) <= most else f"{text[: most - 1]}…"
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: ``1 file``, ``1,000 files``.
+
+    >>> counted(1, "class"), counted(0, "file")
+    ('1 class', '0 files')
+    """
+    plural = noun + ("es" if noun.endswith("s") else "s")
+    return f"{number:,} {noun if number == 1 else plural}"
 
 
 def note(text: str) -> None:
@@ -95,6 +120,8 @@ def print_ledger(ledger: Ledger) -> None:
     note(f"  kept {ledger.kept:>12,}")
     for rule, number in ledger.rejects.items():
         note(f"  refused {number:>9,}  {REJECTS.get(rule, rule)}{_rows(ledger, rule, number)}")
+        if rule in ledger.messages:
+            note(f"{'':19}first: {cell(ledger.messages[rule], None)}")
     for kind, number in ledger.notes.items():
         note(f"  note {number:>12,}  {NOTES.get(kind, kind)}{_rows(ledger, kind, number)}")
 

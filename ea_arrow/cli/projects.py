@@ -33,19 +33,27 @@ def demo(directory: Path) -> None:
     help="COCO instances JSON, an Encord Active project directory, or Encord label rows.",
 )
 @click.option("--format", "form", help="coco or encord; found from the content by default.")
+@click.option(
+    "--ontology",
+    type=click.Path(path_type=Path),
+    help="Ontology of Encord label rows, where it is a file of its own.",
+)
 @click.option("--images", type=click.Path(path_type=Path), help="Directory of the images.")
-def init(directory: Path, labels: Path, form: str | None, images: Path | None) -> None:
+def init(
+    directory: Path, labels: Path, form: str | None, ontology: Path | None, images: Path | None
+) -> None:
     """Make a project in DIRECTORY from ground truth.
 
     \b
     Examples:  ea-arrow init my-project --labels instances_val.json
                ea-arrow init . --labels ~/encord-active/my-project --format encord
     """
-    from ea_arrow.project import init as make
+    from ea_arrow.creation import init as make
 
-    project = make(directory, labels, format=form, images=images)
+    project = make(directory, labels, format=form, ontology=ontology, images=images)
     units, classes = len(project.data_units), len(project.classes)
-    output.note(f"Made a project in {directory}: {units:,} data units, {classes:,} classes.")
+    found = f"{output.counted(units, 'data unit')}, {output.counted(classes, 'class')}"
+    output.note(f"Made a project in {directory}: {found}.")
     output.note("Labels:")
     if project.ledger:
         output.print_ledger(project.ledger)
@@ -55,7 +63,7 @@ def init(directory: Path, labels: Path, form: str | None, images: Path | None) -
 @click.command()
 @project_option
 @format_option
-def ls(directory: Path, form: str) -> None:
+def ls(directory: Path | None, form: str) -> None:
     """List the iterations, oldest first.
 
     \b
@@ -81,29 +89,28 @@ def ls(directory: Path, form: str) -> None:
     show_default=True,
     help="How to print.",
 )
-def show(name: str, directory: Path, form: str) -> None:
-    """Show where iteration NAME came from, what is in it, and its history.
+def show(name: str, directory: Path | None, form: str) -> None:
+    """Show where iteration NAME came from, and its history.
 
     \b
     Example:  ea-arrow show epoch-3
     """
-    from ea_arrow.reports import iteration_facts
+    from ea_arrow.reports import fact_lines, iteration_facts
 
     facts = iteration_facts(open_project(directory), name)
     if form == "json":
         click.echo(json.dumps(facts, indent=2))
         return
-    for key, value in facts.items():
-        lines = value if isinstance(value, list) else [value]
+    for key, lines in fact_lines(facts).items():
         for index, line in enumerate(lines):
-            click.echo(f"{key if index == 0 else '':<14}{output.cell(line)}")
+            click.echo(f"{key if index == 0 else '':<14}{output.cell(line, None)}")
 
 
 @click.command()
 @click.argument("name")
 @project_option
-def rm(name: str, directory: Path) -> None:
-    """Remove iteration NAME; until `compact` it stays readable by version.
+def rm(name: str, directory: Path | None) -> None:
+    """Remove iteration NAME; its history stays until `compact`.
 
     \b
     Example:  ea-arrow rm epoch-3
@@ -126,21 +133,25 @@ def rm(name: str, directory: Path) -> None:
     help="Keep files younger than this; an import that runs now may still need them.",
 )
 @project_option
-def compact(keep_hours: float, directory: Path) -> None:
+def compact(keep_hours: float, directory: Path | None) -> None:
     """Delete the files of removed iterations and of crashed imports.
 
     \b
     Example:  ea-arrow compact --keep-hours 24
     """
     deleted = open_project(directory).compact(keep_hours=keep_hours)
-    output.note(f"Deleted {deleted:,} file(s) that no iteration needs.")
+    output.note(f"Deleted {output.counted(deleted, 'file')} that no iteration needs.")
+    if keep_hours:
+        output.note(
+            f"Files younger than {keep_hours:g} hours stay; --keep-hours 0 deletes them too."
+        )
 
 
 @click.command()
 @project_option
 @format_option
-def ontology(directory: Path, form: str) -> None:
-    """List every class with its name, shape and hashes, also those of equal names.
+def ontology(directory: Path | None, form: str) -> None:
+    """List every class with its name, shape and hashes.
 
     \b
     Examples:  ea-arrow ontology

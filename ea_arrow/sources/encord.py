@@ -58,15 +58,24 @@ def read_ground_truth(path: Path | str, ontology: Path | str | None = None) -> G
         _check_directory(path)
         project = ProjectDirectory(path)
         classes = _ontology(Path(ontology) if ontology else path / ONTOLOGY)
-        return _ground_truth(path, classes, project.units(), project.label_rows)
+
+        def label_rows() -> Iterator[LabelRow]:
+            yield from project.label_rows()
+            if project.without_labels:
+                truth.notes["label rows without labels, neither stored nor on disk"] = len(
+                    project.without_labels
+                )
+
+        truth = _ground_truth(path, classes, project.units(), label_rows)
+        return truth
     document = read_json(path, _EXPECTED)
-    label_rows = _label_rows(path, document)
+    listed = _label_rows(path, document)
     if ontology is None and isinstance(document, dict) and "ontology" in document:
         classes = _wrapped(path, document["ontology"])
     else:
         classes = _ontology(Path(ontology) if ontology else path.with_name(ONTOLOGY))
-    found = (unit for row in label_rows for unit in units(row.document, row.where))
-    return _ground_truth(path, classes, found, lambda: label_rows)
+    found = (unit for row in listed for unit in units(row.document, row.where))
+    return _ground_truth(path, classes, found, lambda: listed)
 
 
 def _check_directory(path: Path) -> None:

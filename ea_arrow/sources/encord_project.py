@@ -53,6 +53,7 @@ class ProjectDirectory:
         self.path = path
         self._directories = _label_row_directories(path)
         self._database = path / DATABASE if (path / DATABASE).is_file() else None
+        self.without_labels: set[str] = set()  # label rows without JSON anywhere, once read
 
     def label_rows(self) -> Iterator[LabelRow]:
         """Yield the label rows one by one: those of the database, else those under ``data/``.
@@ -68,6 +69,8 @@ class ProjectDirectory:
                     yield LabelRow(*_parsed(f"{self._database}: label row {label_hash}", text))
                 elif label_hash in self._directories:
                     yield self._file(label_hash)
+                else:
+                    self.without_labels.add(label_hash)
         if not found:
             for label_hash in self._directories:
                 yield self._file(label_hash)

@@ -262,11 +262,12 @@ def _format(value: Any) -> str:
 
 
 def _is_text(kind: str) -> bool:
-    return kind in ("str", "get1", "get4") or kind[1:2] == "U"
+    return kind in ("str", "get1", "get4") or re.fullmatch(r"[<>=|]U\d+", kind) is not None
 
 
 def _is_number(kind: str) -> bool:
-    return kind in NUMBERS or kind in ("get1", "get4") or kind[1:2] in ("f", "i", "u")
+    plain = kind in NUMBERS or kind in ("get1", "get4")
+    return plain or re.fullmatch(r"[<>=|][fiu]\d", kind) is not None
 
 
 def _is_integer(kind: str) -> bool:

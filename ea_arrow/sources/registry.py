@@ -32,13 +32,20 @@ class LabelFormat:
 
     doc: str
     sniff: Callable[[Path], bool]
-    read: Callable[[Path], GroundTruth]
+    read: Callable[[Path, Path | None], GroundTruth]
 
 
 def _sniff_pickle(path: Path) -> bool:
     # Protocols 2 to 5 announce themselves; 0 and 1 begin with the list or tuple.
-    head = coco.read_head(path)[:64]
-    return head[:1] == b"\x80" or head[:2] in (b"(l", b"]q", b"](", b"].", b"(c", b"(t", b").")
+    with path.open("rb") as file:
+        head = file.read(2)
+    return head[:1] == b"\x80" or head in (b"(l", b"]q", b"](", b"].", b"(c", b"(t", b").")
+
+
+def _read_coco_labels(path: Path, ontology: Path | None) -> GroundTruth:
+    if ontology is not None:
+        raise SourceError(f"{path}: COCO ground truth has its classes in it; leave out {ontology}.")
+    return coco_labels.read_ground_truth(path)
 
 
 PREDICTIONS: Final = {
@@ -50,9 +57,7 @@ PREDICTIONS: Final = {
     ),
 }
 LABELS: Final = {
-    "coco": LabelFormat(
-        "COCO instances JSON", coco.sniff_ground_truth, coco_labels.read_ground_truth
-    ),
+    "coco": LabelFormat("COCO instances JSON", coco.sniff_ground_truth, _read_coco_labels),
     "encord": LabelFormat(
         "Encord Active project directory, or Encord label rows as JSON",
         encord.sniff_ground_truth,
@@ -85,17 +90,22 @@ def open_predictions(path: Path, name: str | None = None) -> PredictionSource:
     hint = f"Known are {_listed(PREDICTIONS)}. If it is one of these, name it with --format."
     if any(known.sniff(path) for known in LABELS.values()):
         hint = f"It looks like ground truth: 'ea-arrow init DIR --labels {path}' makes a project."
+    elif coco.read_head(path).startswith((b"\x80", b"(l", b"]q")):
+        hint = "It looks like a compressed pickle: unpack it first."
     elif coco.read_head(path).startswith(b"PK\x03\x04"):
         hint = "It is a zip archive, such as torch.save writes. Dump a list of Prediction objects."
-    raise SourceError(f"{path}: is of no format of predictions that is known.", hint=hint)
+    raise SourceError(f"{path}: is not a file of predictions in a known format.", hint=hint)
 
 
-def read_ground_truth(path: Path, name: str | None = None) -> GroundTruth:
+def read_ground_truth(
+    path: Path, name: str | None = None, ontology: Path | None = None
+) -> GroundTruth:
     """Read ground truth.
 
     Args:
         path: The file or directory.
         name: Its format; found from its content by default.
+        ontology: The ontology of Encord label rows, where it is a file of its own.
 
     Raises:
         SourceError: There is no such path, or it is of no format known.
@@ -103,14 +113,14 @@ def read_ground_truth(path: Path, name: str | None = None) -> GroundTruth:
     _check_exists(path)
     if name is not None:
         _check_name(name, list(LABELS))
-        return LABELS[name].read(path)
+        return LABELS[name].read(path, ontology)
     for known in LABELS.values():
         if known.sniff(path):
-            return known.read(path)
+            return known.read(path, ontology)
     hint = f"Known are {_listed(LABELS)}. If it is one of these, name it with --format."
     if not path.is_dir() and any(known.sniff(path) for known in PREDICTIONS.values()):
         hint = "It looks like predictions: make a project from ground truth first, then import it."
-    raise SourceError(f"{path}: is of no format of ground truth that is known.", hint=hint)
+    raise SourceError(f"{path}: is not ground truth in a known format.", hint=hint)
 
 
 def _check_exists(path: Path) -> None:
