@@ -118,10 +118,8 @@ def test_strict_and_dry_run(folder: Path) -> None:
     assert "Dry run, nothing was written" in dry.stderr
     strict = run("import", "stray.json", "--strict", "--project", "p", cwd=folder)
     assert strict.returncode == 1
-    assert (
-        "refused         1  data unit is not in the project (row 3)\n                   first: No data unit '5'"
-        in strict.stderr
-    )
+    assert "refused         1  data unit is not in the project (row 3)\n" in strict.stderr
+    assert "first: No data unit '5' with frame 0 in the project." in strict.stderr
     assert not ea_arrow.open(folder / "p").iterations
     loose = done("import", "stray.json", "--project", "p", cwd=folder)
     assert "select * from rejects" in loose.stderr

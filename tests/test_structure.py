@@ -34,7 +34,7 @@ LAYERS = (
     "sql results project creation",
     "reports schema_docs",
     "demo_images demo_data",
-    "cli.options cli.output cli.answers cli.imports cli.tour cli.projects cli",
+    "cli.options cli.output cli.answers cli.imports cli.tour cli.projects cli cli.__main__",
 )
 ORDER = [name for layer in LAYERS for name in layer.split()]
 
