@@ -7,9 +7,11 @@ Everything goes to stdout, ledgers too, so that the tour can be piped and read i
 from __future__ import annotations
 
 import shlex
+import shutil
 import sys
 import textwrap
 from contextlib import redirect_stderr
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -22,8 +24,6 @@ from ea_arrow.errors import EaArrowError
 from ea_arrow.tables import local
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ea_arrow.project import Project
 
 _PROJECT: Final = "project"
@@ -128,7 +128,14 @@ class _Tour:
         )
         if self.project.ledger:
             output.print_ledger(self.project.ledger)
-        _say("Nothing gets lost on the way in: what is read is kept, or refused for a reason.")
+        [objects] = self.project.sql(
+            "select count(*) as n from labels where format != 'classification'"
+        )
+        _say(
+            "Nothing gets lost on the way in: what is read is kept, or refused for a reason. "
+            f"{objects['n']} of these labels are objects, of which the metrics are; the others say "
+            "of each image whether it is light or dark."
+        )
 
     def _import(self) -> None:
         _step("2. Import the predictions of both epochs")
@@ -176,6 +183,10 @@ class _Tour:
 
     def _next(self) -> None:
         _step("Next")
+        if shutil.which("ea-arrow") is None:
+            activate = shlex.join([".", str(Path(sys.executable).with_name("activate"))])
+            _say("To have ea-arrow on your path in this shell:")
+            click.echo(f"\n  {activate}")
         _say("Go in and look around; within the project, --project is not needed:")
         commands = (
             ("cd", self._path(_PROJECT)),
