@@ -163,7 +163,8 @@ def _mask(values: np.ndarray[Any, Any]) -> Rle:
     if values.dtype.kind not in "biuf":
         raise RowError("invalid_mask", f"A mask holds 0 and 1; this one holds {values.dtype}.")
     if values.size and values.dtype != np.bool_:
-        low, high = values.min(), values.max()
+        low = values.min() if values.dtype.kind in "if" else 0
+        high = values.max()
         binary = low >= 0 and (high in (0, 1, 255))
         if binary and values.dtype.kind == "f":
             binary = bool(((values == 0) | (values == high)).all())
