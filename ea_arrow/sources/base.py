@@ -38,6 +38,20 @@ class Coordinates:
     class_key: Literal["feature_hash", "source_id"]
 
 
+class RowError(Exception):
+    """A row breaks a rule. Readers catch it and yield the row as a reject.
+
+    Args:
+        rule: The rule, one of ``ledger.REJECTS``.
+        message: What was found and what was expected.
+    """
+
+    def __init__(self, rule: str, message: str) -> None:
+        super().__init__(message)
+        self.rule = rule
+        self.message = message
+
+
 class PredictionSource(Protocol):
     """A file of predictions, opened.
 

@@ -19,6 +19,7 @@ import numpy as np
 from ea_arrow.errors import GeometryError, SourceError
 from ea_arrow.geometry import Rle, check_mask_size
 from ea_arrow.ontology import cut, id_text
+from ea_arrow.sources.base import RowError
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -36,20 +37,6 @@ _CHUNK = 2**24
 _GZIP_MAGIC = b"\x1f\x8b"
 _COCO_LISTS = re.compile(rb'"(?:images|annotations|categories)"\s*:\s*\[')
 _RESULT = re.compile(rb'"image_id"\s*:')
-
-
-class BrokenRowError(Exception):
-    """A row breaks a rule. Readers catch it and yield the row as a reject.
-
-    Args:
-        rule: The rule, one of ``ledger.REJECTS``.
-        message: What was found and what was expected.
-    """
-
-    def __init__(self, rule: str, message: str) -> None:
-        super().__init__(message)
-        self.rule = rule
-        self.message = message
 
 
 def read_json(path: Path, expected: str) -> Any:
@@ -157,7 +144,7 @@ def geometry_columns(record: dict[str, Any], notes: Counter[str]) -> dict[str, A
         notes: Where peculiarities are counted.
 
     Raises:
-        BrokenRowError: Box or segmentation are malformed, or there is neither.
+        RowError: Box or segmentation are malformed, or there is neither.
     """
     columns: dict[str, Any] = {"format": "bounding_box"}
     box = parse_box(record.get("bbox"))
@@ -170,10 +157,10 @@ def geometry_columns(record: dict[str, Any], notes: Counter[str]) -> dict[str, A
         columns.update(format="polygon", polygon=parse_polygon(segmentation, notes))
     elif segmentation:
         message = f"segmentation is {cut(segmentation)}; expected polygons or an RLE."
-        raise BrokenRowError("invalid_data", message)
+        raise RowError("invalid_data", message)
     elif box is None:
         message = "The row has neither a bbox nor a segmentation."
-        raise BrokenRowError("invalid_box", message)
+        raise RowError("invalid_box", message)
     return columns
 
 
@@ -181,13 +168,13 @@ def parse_box(box: object) -> list[float] | None:
     """Return the four numbers of ``bbox``; None where it is missing, null or empty.
 
     Raises:
-        BrokenRowError: It is anything but four finite numbers.
+        RowError: It is anything but four finite numbers.
     """
     if box is None or box == []:
         return None
     if not isinstance(box, list) or len(box) != 4:
         message = f"bbox is {cut(box)}; expected four numbers [x, y, width, height]."
-        raise BrokenRowError("invalid_box", message)
+        raise RowError("invalid_box", message)
     return [parse_number(value, "invalid_box", "bbox") for value in box]
 
 
@@ -200,18 +187,18 @@ def parse_number(value: object, rule: str, what: str) -> float:
         what: Where it stands, for the message.
 
     Raises:
-        BrokenRowError: It is not a finite number.
+        RowError: It is not a finite number.
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         message = f"{what} has {cut(value)}; expected a number."
-        raise BrokenRowError(rule, message)
+        raise RowError(rule, message)
     try:
         number = float(value)
     except OverflowError:
         number = math.inf
     if not math.isfinite(number):
         message = f"{what} has {cut(value)}; expected a finite number."
-        raise BrokenRowError("not_finite", message)
+        raise RowError("not_finite", message)
     return number
 
 
@@ -219,13 +206,13 @@ def parse_reference(record: dict[str, Any], key: str) -> str | None:
     """Return the text of an id that a row refers to; None if it gives none.
 
     Raises:
-        BrokenRowError: It is neither a number nor a string.
+        RowError: It is neither a number nor a string.
     """
     value = record.get(key)
     text = id_text(value)
     if text is None and value is not None:
         message = f"{key} is {cut(value)}; expected a number or a string."
-        raise BrokenRowError("invalid_data", message)
+        raise RowError("invalid_data", message)
     return text
 
 
@@ -233,7 +220,7 @@ def parse_rle(rle: dict[str, Any]) -> Rle:
     """Return a compressed or uncompressed RLE; its runs are checked later, in bulk.
 
     Raises:
-        BrokenRowError: Its size or counts are of the wrong kind.
+        RowError: Its size or counts are of the wrong kind.
     """
     height, width = parse_size(rle.get("size"))
     counts = rle.get("counts")
@@ -242,31 +229,31 @@ def parse_rle(rle: dict[str, Any]) -> Rle:
             return Rle(height, width, counts.encode("ascii"))
         except UnicodeEncodeError as error:
             message = "The RLE string is not COCO's compressed format: it is not ASCII."
-            raise BrokenRowError("invalid_mask", message) from error
+            raise RowError("invalid_mask", message) from error
     if isinstance(counts, list) and set(map(type, counts)) <= {int}:
         try:
             return Rle(height, width, np.array(counts, dtype=np.int64))
         except OverflowError:
             pass  # a number of that size is as wrong as a string would be
     message = f"The RLE's counts are {cut(counts)}; expected a string or a list of integers."
-    raise BrokenRowError("invalid_mask", message)
+    raise RowError("invalid_mask", message)
 
 
 def parse_size(size: object) -> tuple[int, int]:
     """Return the height and width of an RLE.
 
     Raises:
-        BrokenRowError: They are not two integers, or too large.
+        RowError: They are not two integers, or too large.
     """
     sides = [parse_side(side) for side in size] if isinstance(size, list) else []
     if len(sides) != 2 or None in sides:
         message = f"The RLE's size is {cut(size)}; expected [height, width] in pixels."
-        raise BrokenRowError("invalid_mask", message)
+        raise RowError("invalid_mask", message)
     height, width = (side or 0 for side in sides)
     try:
         check_mask_size(height, width)
     except GeometryError as error:
-        raise BrokenRowError("invalid_mask", error.message) from error
+        raise RowError("invalid_mask", error.message) from error
     return height, width
 
 
@@ -285,7 +272,7 @@ def parse_polygon(parts: list[Any], notes: Counter[str]) -> list[list[float]]:
     """Return the rings of a polygon: several rings are the parts of one object.
 
     Raises:
-        BrokenRowError: Not lists of x, y pairs, or no part has three points.
+        RowError: Not lists of x, y pairs, or no part has three points.
     """
     if isinstance(parts[0], int | float):
         notes["polygons given as one flat list, read as one part"] += 1
@@ -293,11 +280,11 @@ def parse_polygon(parts: list[Any], notes: Counter[str]) -> list[list[float]]:
     rings = [part for part in parts if isinstance(part, list)]
     if len(rings) != len(parts) or any(len(ring) % 2 for ring in rings):
         message = f"segmentation is {cut(parts)}; expected lists [x1, y1, x2, y2, …]."
-        raise BrokenRowError("invalid_polygon", message)
+        raise RowError("invalid_polygon", message)
     kept = [ring for ring in rings if len(ring) >= 6]
     if not kept:
         message = f"segmentation is {cut(parts)}; a polygon needs at least three points."
-        raise BrokenRowError("invalid_polygon", message)
+        raise RowError("invalid_polygon", message)
     if len(kept) < len(rings):
         notes["polygon parts of fewer than three points left out"] += len(rings) - len(kept)
     return [

@@ -25,9 +25,8 @@ import pyarrow as pa
 from ea_arrow.errors import SourceError
 from ea_arrow.ontology import Ontology, clean_text, cut, id_order, id_text
 from ea_arrow.schema import DATA_UNITS
-from ea_arrow.sources.base import Coordinates, GroundTruth, RawBuilder
+from ea_arrow.sources.base import Coordinates, GroundTruth, RawBuilder, RowError
 from ea_arrow.sources.coco import (
-    BrokenRowError,
     geometry_columns,
     looks_like_ground_truth,
     looks_like_results,
@@ -236,7 +235,7 @@ def _label(record: object, notes: Counter[str]) -> dict[str, Any]:
         columns |= geometry_columns(record, notes)
         if record.get("area") is not None:
             columns["area"] = parse_number(record["area"], "invalid_data", "area")
-    except BrokenRowError as error:
+    except RowError as error:
         return columns | {"rule": error.rule, "message": error.message}
     _count_missing(record, columns, notes)
     return columns
@@ -248,7 +247,7 @@ def _is_crowd(value: object) -> bool | None:
     if isinstance(value, str) and value in ("0", "1"):
         return value == "1"
     message = f"iscrowd is {cut(value)}; expected 0 or 1."
-    raise BrokenRowError("invalid_data", message)
+    raise RowError("invalid_data", message)
 
 
 def _count_missing(record: Record, columns: dict[str, Any], notes: Counter[str]) -> None:

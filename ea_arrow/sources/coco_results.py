@@ -19,9 +19,8 @@ from ea_arrow.geometry import Rle
 from ea_arrow.ontology import cut
 from ea_arrow.rle import mask_column
 from ea_arrow.schema import RAW
-from ea_arrow.sources.base import BATCH_MASKS, BATCH_ROWS, Coordinates, RawBuilder
+from ea_arrow.sources.base import BATCH_MASKS, BATCH_ROWS, Coordinates, RawBuilder, RowError
 from ea_arrow.sources.coco import (
-    BrokenRowError,
     geometry_columns,
     looks_like_ground_truth,
     looks_like_results,
@@ -106,7 +105,7 @@ class CocoResults:
             if self._area_of_box and "bbox_w" in columns:
                 area = columns["bbox_w"] * columns["bbox_h"]
                 columns["area"] = parse_number(area, "invalid_box", "The area of bbox")
-        except BrokenRowError as error:
+        except RowError as error:
             return columns | {"rule": error.rule, "message": error.message}
         return columns
 

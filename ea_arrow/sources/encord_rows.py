@@ -15,7 +15,8 @@ from ea_arrow.errors import GeometryError, SourceError
 from ea_arrow.geometry import Rle, check_mask_size, encode_dense, row_major_to_rle
 from ea_arrow.ontology import clean_text, cut, id_text
 from ea_arrow.rle import decode_rle_string
-from ea_arrow.sources.coco import BrokenRowError, parse_number, parse_side
+from ea_arrow.sources.base import RowError
+from ea_arrow.sources.coco import parse_number, parse_side
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -200,7 +201,7 @@ class LabelParser:
             row["track_id"] = object_hash
         try:
             return row | self._geometry(entry, size)
-        except BrokenRowError as error:
+        except RowError as error:
             return row | {"rule": error.rule, "message": error.message}
         except GeometryError as error:
             return row | {"rule": "invalid_mask", "message": error.message}
@@ -223,7 +224,7 @@ class LabelParser:
         message = (
             f"Objects of shape {cut(shape)} cannot be stored; only {', '.join(GEOMETRY_KEYS)}."
         )
-        raise BrokenRowError("unsupported_shape", message)
+        raise RowError("unsupported_shape", message)
 
     def _polygon(self, entry: Json) -> list[list[float]]:
         """Return the outer rings: several are the parts of one object.
@@ -236,7 +237,7 @@ class LabelParser:
             return [_ring(entry.get("polygon"))]
         if not isinstance(parts, list) or not all(isinstance(p, list) and p for p in parts):
             message = f"polygons is {cut(parts)}; expected lists of rings of x, y, x, y, …"
-            raise BrokenRowError("invalid_polygon", message)
+            raise RowError("invalid_polygon", message)
         holes = sum(len(rings) - 1 for rings in parts)
         if holes:
             self.notes["holes of polygons, filled"] += holes
@@ -302,7 +303,7 @@ def _box(entry: Json, key: str) -> dict[str, float]:
     box = entry.get(key)
     if not isinstance(box, dict):
         message = f"{key} is {cut(box)}; expected x, y, w and h."
-        raise BrokenRowError("invalid_box", message)
+        raise RowError("invalid_box", message)
     return {f"bbox_{k}": parse_number(box.get(k), "invalid_box", f"{key}.{k}") for k in "xywh"}
 
 
@@ -313,16 +314,16 @@ def _ring(points: object) -> list[float]:
             points = [points[key] for key in sorted(points, key=int)]
         except ValueError as error:
             message = f"polygon has the keys {cut(list(points))}; expected numbers."
-            raise BrokenRowError("invalid_polygon", message) from error
+            raise RowError("invalid_polygon", message) from error
     if not isinstance(points, list):
         message = f"polygon is {cut(points)}; expected points."
-        raise BrokenRowError("invalid_polygon", message)
+        raise RowError("invalid_polygon", message)
     values: list[Any] = []
     for point in points:
         values += (point.get("x"), point.get("y")) if isinstance(point, dict) else (point,)
     if len(values) < 6 or len(values) % 2:
         message = f"polygon is {cut(points)}; expected at least three points x, y."
-        raise BrokenRowError("invalid_polygon", message)
+        raise RowError("invalid_polygon", message)
     return [parse_number(value, "invalid_polygon", "polygon") for value in values]
 
 
@@ -333,7 +334,7 @@ def _mask(bitmask: object, size: tuple[int, int]) -> Rle:
     sides = [parse_side(given.get(key)) for key in ("top", "left", "height", "width")]
     if None in sides or not isinstance(string, str) or not string.isascii():
         message = f"bitmask is {cut(bitmask)}; expected top, left, height, width and rleString."
-        raise BrokenRowError("invalid_mask", message)
+        raise RowError("invalid_mask", message)
     top, left, height, width = (side or 0 for side in sides)
     frame_width, frame_height = size if all(size) else (left + width, top + height)
     if left + width > frame_width or top + height > frame_height:
@@ -341,7 +342,7 @@ def _mask(bitmask: object, size: tuple[int, int]) -> Rle:
             f"The bitmask of {width} × {height} at {left}, {top} leaves its frame of "
             f"{frame_width} × {frame_height} pixels."
         )
-        raise BrokenRowError("invalid_mask", message)
+        raise RowError("invalid_mask", message)
     check_mask_size(frame_height, frame_width)
     rle = row_major_to_rle(height, width, decode_rle_string(string.encode()))
     if (frame_height, frame_width) == (height, width):

@@ -13,6 +13,7 @@ import numpy as np
 
 from ea_arrow.errors import GeometryError
 from ea_arrow.geometry import Rle, encode_dense
+from ea_arrow.sources.base import RowError
 from ea_arrow.sources.pickle_values import Array, FormatValue, Instance
 
 MAX_JSON = 1 << 24
@@ -20,15 +21,6 @@ MAX_LIST_VALUES = 1 << 22  # rows may be shared: a small file can spell out a la
 MAX_NAME = 1024  # characters; names may be shared, too
 _LIST_VALUE = 40  # bytes of an array that are converted while one value of a list is
 _BOX_KEYS = ("x", "y", "w", "h")
-
-
-class RowError(Exception):
-    """A row that cannot be read: the rule it breaks and why."""
-
-    def __init__(self, rule: str, message: str) -> None:
-        super().__init__(message)
-        self.rule = rule
-        self.message = message
 
 
 def flatten(prediction: Instance) -> dict[str, Any]:

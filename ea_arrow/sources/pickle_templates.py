@@ -13,8 +13,9 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ea_arrow.sources.base import RowError
 from ea_arrow.sources.pickle_machine import Machine
-from ea_arrow.sources.pickle_rows import MAX_NAME, RowError, flatten, format_of
+from ea_arrow.sources.pickle_rows import MAX_NAME, flatten, format_of
 from ea_arrow.sources.pickle_values import Dtype, FormatValue, Instance, Symbol
 
 if TYPE_CHECKING:

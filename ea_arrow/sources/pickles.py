@@ -15,11 +15,11 @@ import numpy as np
 import pyarrow as pa
 
 from ea_arrow.errors import SourceError
-from ea_arrow.sources.base import BATCH_ROWS, Coordinates, RawBuilder
+from ea_arrow.sources.base import BATCH_ROWS, Coordinates, RawBuilder, RowError
 from ea_arrow.sources.pickle_bytes import opcode
 from ea_arrow.sources.pickle_columns import Columns
 from ea_arrow.sources.pickle_machine import Machine
-from ea_arrow.sources.pickle_rows import RowError, extent, flatten, row_of
+from ea_arrow.sources.pickle_rows import extent, flatten, row_of
 from ea_arrow.sources.pickle_templates import template_of
 from ea_arrow.sources.pickle_values import Symbol
 
