@@ -139,13 +139,9 @@ class Store:
         """``DATA_UNITS`` in evaluation order."""
         return self.table(DATA_UNITS).read().sort_by("unit_id")
 
-    def labels(self, columns: list[str] | None = None) -> pa.Table:
-        """``LABELS``, or some columns of it, in source order."""
-        return self.table(LABELS).read(columns)
-
-    def live_imports(self, predictions: Table) -> set[str]:
-        """Imports of which files are live."""
-        return {import_id_of(file) for file in predictions.files()}
+    def labels(self) -> pa.Table:
+        """``LABELS`` in source order."""
+        return self.table(LABELS).read()
 
     def iterations(self, predictions: Table | None = None) -> dict[str, Iteration]:
         """Live iterations by name, oldest first."""
@@ -187,7 +183,7 @@ class Store:
     def live_rows(self, spec: TableSpec) -> pa.Table:
         """Rows of ``iterations`` or ``rejects`` whose import is live (labels' are always)."""
         rows = self.table(spec).read()
-        live = self.live_imports(self.table(PREDICTIONS))
+        live = {import_id_of(file) for file in self.table(PREDICTIONS).files()}
         wanted = pc.is_in(rows["import_id"], pa.array(sorted(live), pa.string()))
         if spec is REJECTS:
             wanted = pc.or_(wanted, pc.is_null(rows["iteration"]))

@@ -100,7 +100,7 @@ FIELDS_OLD: dict[str, dict[str, Any]] = {
 def _format(module: str, *, by_name: bool) -> type[enum.Enum]:
     members = enum.Enum("Format", FORMATS, type=str, module=module)  # type: ignore[misc]
     if by_name:  # early CPython 3.11
-        members.__reduce_ex__ = lambda self, _: (getattr, (type(self), self.name))  # type: ignore
+        members.__reduce_ex__ = lambda self, _: (getattr, (type(self), self.name))
     return members
 
 
