@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ea_arrow.candidates import ANY_OVERLAP, find_candidates
 from ea_arrow.conform import conform
+from ea_arrow.evidence import matches
 from ea_arrow.files import parquet_options, sync
-from ea_arrow.match import match_boxes
 from ea_arrow.metrics.coco import CocoParameters, evaluate
 from ea_arrow.schema import DATA_UNITS, LABELS, MATCHES, METRICS, PREDICTIONS
 from ea_arrow.store import DERIVED, ONTOLOGY
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from ea_arrow.schema import TableSpec
     from ea_arrow.store import Iteration, Store
 
-ENGINE: Final = 1
+ENGINE: Final = 2
 """Rises whenever the same inputs give other results."""
 
 MATCH_THRESHOLD: Final = 0.5
@@ -128,7 +129,8 @@ class Results:
     def _matches(self, iteration: Iteration, name: str) -> pa.Table:
         del name
         inputs = self._inputs(iteration)
-        return match_boxes(*inputs, iou_threshold=MATCH_THRESHOLD, iteration=iteration.name)
+        candidates = find_candidates(*inputs, lowest=ANY_OVERLAP)
+        return matches(candidates, *inputs[2:], MATCH_THRESHOLD, iteration=iteration.name)
 
 
 def read(result: Path | pa.Table) -> pa.Table:

@@ -1,4 +1,4 @@
-"""Matching predictions to labels: tables in, arrays or a MATCHES table out.
+"""Matching predictions to labels greedily, in whole columns.
 
 The candidates come from :mod:`ea_arrow.pairs`. :func:`match_pairs` finds what pycocotools' greedy
 loop would, for all IoU thresholds and area ranges at once.
@@ -12,30 +12,16 @@ reaches it: the record-breaking IoUs in rank order. The rest is settled by defer
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
 
-from ea_arrow.conform import conform
-from ea_arrow.pairs import (
-    PAIRS_AT_ONCE,
-    Arranged,
-    Bools,
-    Floats,
-    Ints,
-    Pairs,
-    arrange,
-    beyond,
-    box_ious,
-    box_pairs,
-    effective_thresholds,
-    has_id_zero,
-    run_starts,
-    spread,
-    stable_order,
-)
-from ea_arrow.schema import MATCHES
+from ea_arrow.arranged import run_starts, spread, stable_order
+from ea_arrow.pairs import PAIRS_AT_ONCE
+
+if TYPE_CHECKING:
+    from ea_arrow.arranged import Bools, Floats, Ints
+    from ea_arrow.pairs import Pairs
 
 
 @dataclass(frozen=True)
@@ -188,170 +174,3 @@ def _defer(starts: Ints, seat: Ints, is_open: Bools) -> Ints:
         bid[free] += 1
         free = free[bid[free] < ends[free]]
     return bid[bid < ends]
-
-
-_HUNDRED = 100
-_EVERY_AREA = np.array([[0.0, 1e10]])  # pycocotools' range "all"
-
-
-def match_boxes(
-    predictions: Any,
-    labels: Any,
-    data_units: Any,
-    classes: Any,
-    iou_threshold: float = 0.5,
-    *,
-    iteration: str = "",
-    annotation_id_zero_counts: bool = False,
-) -> pa.Table:
-    """Match boxes as pycocotools does, in all sizes, 100 predictions per data unit and class.
-
-    Args:
-        predictions: Table in the shape of ``PREDICTIONS``, in order of ``prediction_id``.
-        labels: Table in the shape of ``LABELS``, in order of ``label_id``.
-        data_units: Table in the shape of ``DATA_UNITS``, in order of ``unit_id``.
-        classes: Table in the shape of ``CLASSES``.
-        iou_threshold: IoU from which a pair can match.
-        iteration: What the result says in its column ``iteration``.
-        annotation_id_zero_counts: Let a label whose id is 0 be found; pycocotools never does.
-
-    Returns:
-        A table in the shape of ``MATCHES``: the object predictions in their order, then the labels
-        that count and were not found, in theirs.
-
-    Raises:
-        SchemaError: A prediction or label names a data unit or class that the tables lack.
-    """
-    arranged = arrange(predictions, labels, data_units, classes)
-    thresholds = effective_thresholds(np.array([iou_threshold]))
-    pairs = box_pairs(arranged, thresholds[0], _HUNDRED)
-    ignored = arranged.is_ignored | beyond(arranged.label("area"), _EVERY_AREA)
-    matching = match_pairs(pairs, arranged.group, thresholds, ignored, arranged.is_crowd)
-    found = _Found(
-        arranged=arranged,
-        pairs=pairs,
-        matched=matching.pair[0],
-        ignored=ignored[0],
-        unfindable=has_id_zero(arranged) & (not annotation_id_zero_counts),
-        threshold=float(iou_threshold),
-    )
-    rows = pa.concat_tables([_prediction_rows(found), _missed_rows(found)])
-    same = {"iteration": iteration, "protocol": "coco", "iou_threshold": found.threshold}
-    for name, value in same.items():
-        rows = rows.append_column(name, pa.repeat(value, len(rows)))
-    return conform(rows, MATCHES)
-
-
-@dataclass(frozen=True)
-class _Found:
-    """What :func:`match_boxes` found at one threshold: ``matched`` are indices into ``pairs``."""
-
-    arranged: Arranged
-    pairs: Pairs
-    matched: Ints
-    ignored: Bools
-    unfindable: Bools
-    threshold: float
-
-    @property
-    def bound(self) -> str:
-        rounded = f"{self.threshold:.2f}"
-        return rounded if float(rounded) == self.threshold else str(self.threshold)
-
-
-def _prediction_rows(found: _Found) -> pa.Table:
-    arranged, pairs = found.arranged, found.pairs
-    pair = np.full(len(arranged.row), -1)
-    pair[pairs.prediction[found.matched]] = found.matched
-    label = np.append(pairs.label, -1)[pair]
-    hit = label >= 0
-    best = _best_ious(arranged)
-    code = np.select(  # in the order of _verdicts
-        [
-            arranged.rank >= _HUNDRED,
-            np.append(arranged.is_crowd, False)[label],
-            np.append(found.ignored, False)[label],
-            hit & ~np.append(found.unfindable, True)[label],
-            beyond(arranged.prediction("area"), _EVERY_AREA)[0],
-            hit,
-            ~(best > 0),
-            best >= found.threshold,
-        ],
-        list(range(8)),
-        8 + np.floor(np.nan_to_num(best) * 100).clip(0, 99).astype(np.int64),
-    )
-    outcome, reason = zip(*_verdicts(found.bound), strict=True)
-    back = np.argsort(arranged.row)  # group order → table order
-    counts_as_match = hit & (code < 4)
-    label_id = np.append(arranged.label("label_id"), -1)[label]
-    iou = np.where(hit, np.append(pairs.iou, 0.0)[pair], best)[back]
-    codes = pa.array(code[back])
-    table = arranged.predictions
-    return pa.table(
-        {
-            **_keys(table),
-            "prediction_id": table.column("prediction_id"),
-            "label_id": pa.array(label_id[back], mask=~counts_as_match[back]),
-            "iou": pa.array(iou, mask=np.isnan(iou)),
-            "confidence": table.column("confidence"),
-            "outcome": pa.array(outcome).take(codes),
-            "reason": pa.array(reason).take(codes),
-        }
-    )
-
-
-def _verdicts(bound: str) -> list[tuple[str, str]]:
-    """Return outcome and reason by code; from 8 on, one for each hundredth of the best IoU."""
-    below = f"with a label of this class is below {bound}."
-    return [
-        ("ignored", "More than 100 predictions of the class in this data unit."),
-        ("ignored", "Matched a crowd region."),
-        ("ignored", "Matched a label that is to be ignored."),
-        ("TP", "Matched label."),
-        ("ignored", "No match, and the area is outside of the range that counts."),
-        ("FP", "Matched a label whose id is 0, which pycocotools counts as no match."),
-        ("FP", "No label of this class overlaps."),
-        ("FP", "A label this prediction overlaps is already matched by a more confident one."),
-        *(("FP", f"Best IoU {percent / 100:.2f} {below}") for percent in range(100)),
-    ]
-
-
-def _keys(table: Any) -> dict[str, Any]:
-    names = ("data_hash", "frame", "feature_hash")
-    return {name: table.column(name).cast(MATCHES.arrow.field(name).type) for name in names}
-
-
-def _best_ious(arranged: Arranged) -> Floats:
-    """Return the best IoU with a label of the group for each prediction (N), NaN without label."""
-    best = np.full(len(arranged.row), np.nan)
-    for prediction, _, iou in box_ious(arranged, len(arranged.row)):
-        starts = run_starts(prediction)
-        best[prediction[starts]] = np.maximum.reduceat(iou, starts)
-    return best
-
-
-def _missed_rows(found: _Found) -> pa.Table:
-    arranged, pairs = found.arranged, found.pairs
-    taken, reached = np.zeros((2, len(arranged.label_row)), bool)
-    taken[pairs.label[found.matched]] = True
-    reached[pairs.label] = True
-    missed = np.flatnonzero(~found.ignored & (~taken | found.unfindable))
-    missed = missed[np.argsort(arranged.label_row[missed])]
-    reasons = [
-        f"No prediction of this class reaches IoU {found.bound}.",
-        f"Every prediction that reaches IoU {found.bound} matched another label.",
-        "Matched, but its id is 0, which pycocotools counts as no match.",
-    ]
-    code = np.where(taken, 2, reached)[missed]
-    table = arranged.labels.take(pa.array(arranged.label_row[missed]))
-    return pa.table(
-        {
-            **_keys(table),
-            "prediction_id": pa.nulls(len(table), pa.int64()),
-            "label_id": table.column("label_id"),
-            "iou": pa.nulls(len(table), pa.float64()),
-            "confidence": pa.nulls(len(table), pa.float64()),
-            "outcome": pa.repeat("FN", len(table)),
-            "reason": pa.array(reasons).take(pa.array(code.astype(np.int64))),
-        }
-    )

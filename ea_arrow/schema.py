@@ -23,6 +23,8 @@ VERSION_KEY = "ea_arrow.schema_version"
 
 FORMATS = ("bounding_box", "rotatable_bounding_box", "polygon", "mask", "classification")
 OUTCOMES = ("TP", "FP", "FN", "ignored")
+ERRORS = ("localisation", "class confusion", "duplicate", "background", "both", "missed")
+IOU_TYPES = ("bbox", "segm")
 
 Encoding = Literal["plain", "delta", "split", "dictionary"]
 
@@ -332,12 +334,50 @@ REJECTS = TableSpec(
     ),
 )
 
+
+def _iteration() -> Column:
+    return Column("iteration", pa.string(), "The iteration.", nullable=False)
+
+
+def _protocol(*names: str) -> Column:
+    doc = f"How predictions and labels were paired: {', '.join(f'`{name}`' for name in names)}."
+    return Column("protocol", pa.string(), doc, nullable=False)
+
+
+def _iou_type(*, nullable: bool = False) -> Column:
+    doc = "What was compared: boxes (`bbox`) or masks (`segm`)."
+    doc = f"{doc[:-1]}; null for classifications." if nullable else doc
+    return Column("iou_type", pa.string(), doc, nullable=nullable)
+
+
+def _subset() -> Column:
+    doc = "The data units it covers: `all`, the name of a slice, or the condition given."
+    return Column("subset", pa.string(), doc, nullable=False)
+
+
+def _confidence(doc: str) -> Column:
+    return Column("confidence", pa.float64(), doc)
+
+
+def _count(name: str, doc: str) -> Column:
+    return Column(name, pa.int64(), doc, nullable=False)
+
+
+def _max_detections() -> Column:
+    return Column(
+        "max_detections",
+        pa.int64(),
+        "Most confident predictions counted per data unit and class; null for all.",
+    )
+
+
 MATCHES = TableSpec(
     "matches",
     "One row per prediction and per unmatched label under a protocol and IoU threshold.",
     (
-        Column("iteration", pa.string(), "The iteration.", nullable=False),
-        Column("protocol", pa.string(), "How predictions and labels were matched.", nullable=False),
+        _iteration(),
+        _protocol("coco", "encord"),
+        _iou_type(),
         Column("iou_threshold", pa.float64(), "IoU from which a pair can match.", nullable=False),
         *_unit_key(),
         Column("feature_hash", _HASH, "The class.", nullable=False, encoding="dictionary"),
@@ -348,9 +388,29 @@ MATCHES = TableSpec(
             pa.float64(),
             "IoU with the matched label, or with the best label of the class; null without one.",
         ),
-        Column("confidence", pa.float64(), "The prediction's score; null for a missed label."),
+        _confidence("The prediction's score; null for a missed label."),
         Column("outcome", pa.string(), f"One of {', '.join(OUTCOMES)}.", nullable=False),
         Column("reason", pa.string(), "Why, in one sentence.", nullable=False),
+        Column(
+            "error",
+            pa.string(),
+            "Kind of error as TIDE defines them, one of "
+            f"{', '.join(ERRORS)}. For a missed label: the kind of the false positive that would "
+            "have found it, else `missed`. Null for TP and ignored.",
+        ),
+        Column(
+            "error_label_id",
+            pa.int64(),
+            "For a false positive: the label that explains the error (badly located, of another "
+            "class, found already); null for `background`.",
+        ),
+        Column(
+            "error_feature_hash",
+            _HASH,
+            "The class of `error_label_id`.",
+            encoding="dictionary",
+        ),
+        Column("error_iou", pa.float64(), "IoU with `error_label_id`."),
     ),
 )
 
@@ -358,40 +418,110 @@ METRICS = TableSpec(
     "metrics",
     "One row per number, in long form, with everything needed to interpret it.",
     (
-        Column("iteration", pa.string(), "The iteration.", nullable=False),
-        Column("protocol", pa.string(), "How the number was computed.", nullable=False),
-        Column("subset", pa.string(), "The data units it covers; `all`.", nullable=False),
+        _iteration(),
+        _protocol("coco", "coco_id_zero_counts", "encord", "classification"),
+        _iou_type(nullable=True),
+        _subset(),
         Column(
             "metric",
             pa.string(),
-            "AP, AP50, AP75, APs, APm, APl, AR1, AR10, AR100, ARs, ARm, ARl.",
+            "coco: AP, AP50, AP75, APs, APm, APl, AR1, AR10, AR100, ARs, ARm, ARl. encord: AP, "
+            "AR, precision, recall, F1; over all classes mAP, mAR and precision, recall, F1. "
+            "classification: accuracy, top<k>_accuracy, precision, recall, F1; over all options "
+            "with _macro and _micro.",
             nullable=False,
         ),
         Column("feature_hash", _HASH, "The class; null for the mean over classes."),
-        Column("class", pa.string(), "The class's name; null for the mean over classes."),
-        Column("area_range", pa.string(), "`all`, `small`, `medium` or `large`.", nullable=False),
+        Column("attribute_hash", _HASH, "Classifications: the attribute (the question)."),
+        Column("option_hash", _HASH, "Classifications: the option; null for all of them."),
+        Column("class", pa.string(), "Name of the class or option; null for the mean over them."),
+        Column(
+            "area_range", pa.string(), "`all`, `small`, `medium`, `large` or as named by the user."
+        ),
         Column(
             "iou_threshold",
             pa.float64(),
-            "The one IoU threshold; null for the mean over 0.50:0.95.",
+            "The one IoU threshold; null for the mean over several (0.50:0.95 unless given) and "
+            "for classifications.",
         ),
-        Column(
-            "max_detections",
-            pa.int64(),
-            "Detections counted per data unit and class.",
-            nullable=False,
-        ),
+        _max_detections(),
         Column(
             "value", pa.float64(), "The number, 0 … 1; null where it is not defined (no labels)."
         ),
-        Column("n_labels", pa.int64(), "Labels that count in this cell.", nullable=False),
-        Column("n_predictions", pa.int64(), "Predictions of the class or classes.", nullable=False),
+        _count("n_labels", "Labels that count in this cell."),
+        _count("n_predictions", "Predictions of the class or classes."),
         Column(
             "provenance",
             pa.string(),
             "Fingerprint of the inputs it was computed from.",
             nullable=False,
         ),
+    ),
+)
+
+CURVES = TableSpec(
+    "curves",
+    "Precision against recall: one row per class, IoU threshold, area range and recall (`coco`).",
+    (
+        _iteration(),
+        _iou_type(),
+        _subset(),
+        Column("feature_hash", _HASH, "The class.", nullable=False),
+        Column("class", pa.string(), "Name of the class.", nullable=False),
+        Column("iou_threshold", pa.float64(), "IoU from which a pair can match.", nullable=False),
+        Column("area_range", pa.string(), "Name of the area range.", nullable=False),
+        _max_detections(),
+        Column("recall", pa.float64(), "0 … 1.", nullable=False),
+        Column("precision", pa.float64(), "Highest at this recall or beyond; 0 if never reached."),
+        _confidence("Score at which the recall is reached; 0 if it never is."),
+    ),
+)
+
+OPERATING_POINTS = TableSpec(
+    "operating_points",
+    "Precision, recall and F1 if only predictions of at least a confidence counted.",
+    (
+        _iteration(),
+        _protocol("coco", "encord"),
+        _iou_type(),
+        Column("iou_threshold", pa.float64(), "IoU from which a pair can match.", nullable=False),
+        _subset(),
+        Column("feature_hash", _HASH, "The class; null for all classes counted together."),
+        Column("class", pa.string(), "Name of the class; null for all."),
+        _confidence("Lowest score that counts; null where there is no prediction."),
+        _count("tp", "Predictions that match a label."),
+        _count("fp", "Predictions that match none."),
+        _count("fn", "Labels that no prediction of at least this confidence matches."),
+        Column("precision", pa.float64(), "tp / (tp + fp); null without predictions."),
+        Column("recall", pa.float64(), "tp / (tp + fn); null without labels."),
+        Column("f1", pa.float64(), "2 tp / (2 tp + fp + fn); null without predictions and labels."),
+        Column("is_best", pa.bool_(), "The highest F1 of the class.", nullable=False),
+    ),
+)
+
+CONFUSION = TableSpec(
+    "confusion",
+    "One row per pair of a label's class and a prediction's class that occurs.",
+    (
+        _iteration(),
+        _iou_type(nullable=True),
+        Column("iou_threshold", pa.float64(), "IoU that a pair reaches; null: classifications."),
+        _confidence("Predictions of at least this score are counted; null for all."),
+        _subset(),
+        Column("attribute_hash", _HASH, "Classifications: the attribute; null for objects."),
+        Column(
+            "label_hash",
+            _HASH,
+            "Class (or option) of the label; null: no label, the background row.",
+        ),
+        Column("label_class", pa.string(), "Its name."),
+        Column(
+            "predicted_hash",
+            _HASH,
+            "Class (or option) of the prediction; null: no prediction, the background column.",
+        ),
+        Column("predicted_class", pa.string(), "Its name."),
+        _count("count", "How often."),
     ),
 )
 
@@ -427,5 +557,5 @@ RAW = TableSpec(
 )
 
 STORED = (DATA_UNITS, LABELS, PREDICTIONS, ITERATIONS, REJECTS)
-DERIVED = (CLASSES, MATCHES, METRICS)
+DERIVED = (CLASSES, MATCHES, METRICS, CURVES, OPERATING_POINTS, CONFUSION)
 TABLES: Mapping[str, TableSpec] = {t.name: t for t in (*STORED, *DERIVED)}

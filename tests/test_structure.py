@@ -29,7 +29,8 @@ LAYERS = (
     "sources.registry",
     "checks normalise rejects",
     "files tables",
-    "pairs match metrics metrics.curves metrics.coco",
+    "arranged parallel pairs masks rasterise candidates",
+    "match evidence metrics metrics.curves metrics.coco",
     "store derived importing",
     "sql results project creation",
     "reports schema_docs",
@@ -45,7 +46,7 @@ ONLY = {
     "polars": {"rejects", "results"},
     "pydantic": {"predictions"},
     "pickle": {"demo_data"},  # which writes one
-    "pycocotools": set(),  # an oracle for tests
+    "pycocotools": {"masks", "rasterise"},
     "pandas": set(),
     "click": {"cli", "cli.answers", "cli.imports", "cli.options", "cli.output", "cli.projects"}
     | {"cli.tour"},
@@ -53,7 +54,7 @@ ONLY = {
 }
 
 LONG = {  # at most this many lines, until they are split
-    "schema.py": 440,  # declarations
+    "schema.py": 580,  # declarations
 }
 
 HEAVY = {"pyarrow", "polars", "duckdb", "numpy", "pydantic", "deltalake", "pycocotools", "pandas"}

@@ -11,17 +11,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ea_arrow.candidates import IouType, beyond, effective_thresholds, find_candidates
 from ea_arrow.conform import conform
 from ea_arrow.errors import EaArrowError
 from ea_arrow.match import match_pairs
 from ea_arrow.metrics.curves import Curves, Matched
-from ea_arrow.pairs import arrange, beyond, box_pairs, effective_thresholds, has_id_zero
 from ea_arrow.schema import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ea_arrow.pairs import Bools, Floats, Ints
+    from ea_arrow.arranged import Bools, Floats, Ints
+    from ea_arrow.candidates import Candidates
 
 AREAS: Mapping[str, tuple[float, float]] = MappingProxyType(
     {
@@ -38,7 +39,8 @@ class CocoParameters:
     """What pycocotools calls ``Params``; the defaults are its own.
 
     Attributes:
-        iou_thresholds: IoU from which a pair can match (T), ascending.
+        iou_type: Compare boxes (``bbox``) or masks (``segm``).
+        iou_thresholds: IoU from which a pair can match (T), ascending, above 0.
         recall_thresholds: Recalls at which precision is read (R), ascending.
         areas: Name → (lowest, highest) area in pixels², both ends included (A).
         max_detections: Most confident predictions counted per data unit and class (M); sorted.
@@ -46,6 +48,7 @@ class CocoParameters:
             gives the corrected numbers.
     """
 
+    iou_type: IouType = "bbox"
     iou_thresholds: tuple[float, ...] = tuple(np.linspace(0.5, 0.95, 10).tolist())
     recall_thresholds: tuple[float, ...] = tuple(np.linspace(0.0, 1.0, 101).tolist())
     areas: Mapping[str, tuple[float, float]] = field(default_factory=lambda: AREAS)
@@ -156,7 +159,8 @@ class CocoEvaluation:
     @property
     def prediction_ids(self) -> Ints:
         """``prediction_id`` of the object predictions (N), the columns of the arrays below."""
-        ids: Ints = self._matched.arranged.predictions.column("prediction_id").to_numpy()
+        arranged = self._matched.arranged
+        ids: Ints = self._in_order(arranged.prediction_id[None])[0]
         return ids
 
     @property
@@ -171,7 +175,7 @@ class CocoEvaluation:
         A label with the id 0 is listed although pycocotools takes it for "none".
         """
         label = self._taken(area)
-        label_id = np.append(self._matched.arranged.label("label_id"), -1)
+        label_id = np.append(self._matched.arranged.label_id, -1)
         taken: Ints = self._in_order(label_id[label])
         return taken
 
@@ -197,9 +201,7 @@ class CocoEvaluation:
         return label
 
     def _in_order(self, values: Any) -> Any:
-        ordered = np.empty_like(values)
-        ordered[:, self._matched.arranged.row] = values
-        return ordered
+        return values[:, np.argsort(self._matched.arranged.prediction_id)]
 
     def summary(self) -> dict[str, float]:
         """Return the 12 numbers; −1 where no class has labels that count.
@@ -267,9 +269,12 @@ class CocoEvaluation:
         columns = {
             "iteration": pa.repeat(iteration, n_rows),
             "protocol": pa.repeat(protocol, n_rows),
+            "iou_type": pa.repeat(self.parameters.iou_type, n_rows),
             "subset": pa.repeat(subset, n_rows),
             "metric": per_metric([metric.name for metric in METRICS_OF_COCO]),
             "feature_hash": per_class(self.feature_hashes),
+            "attribute_hash": pa.nulls(n_rows, pa.string()),
+            "option_hash": pa.nulls(n_rows, pa.string()),
             "class": per_class(self.class_names),
             "area_range": per_metric([metric.area for metric in METRICS_OF_COCO]),
             "iou_threshold": per_metric([metric.iou for metric in METRICS_OF_COCO]),
@@ -306,7 +311,7 @@ def evaluate(
     classes: Any,
     parameters: CocoParameters = _DEFAULTS,
 ) -> CocoEvaluation:
-    """Evaluate boxes as pycocotools does.
+    """Evaluate boxes or masks as pycocotools does.
 
     Args:
         predictions: Table in the shape of ``PREDICTIONS``, in order of ``prediction_id``.
@@ -318,19 +323,50 @@ def evaluate(
     Raises:
         SchemaError: A prediction or label names a data unit or class that the tables lack.
     """
-    arranged = arrange(predictions, labels, data_units, classes)
     thresholds = effective_thresholds(np.array(parameters.iou_thresholds))
-    pairs = box_pairs(arranged, thresholds[0], parameters.max_detections[-1])
+    candidates = find_candidates(
+        predictions,
+        labels,
+        data_units,
+        classes,
+        iou_type=parameters.iou_type,
+        lowest=float(thresholds[0]),
+        most=parameters.max_detections[-1],
+    )
+    return evaluate_candidates(candidates, classes, parameters)
+
+
+def evaluate_candidates(
+    candidates: Candidates, classes: Any, parameters: CocoParameters = _DEFAULTS
+) -> CocoEvaluation:
+    """Evaluate what :func:`~ea_arrow.candidates.find_candidates` found, as pycocotools does.
+
+    Args:
+        candidates: With pairs down to the lowest threshold and up to the largest cut.
+        classes: Table in the shape of ``CLASSES``; its objects, in order, are the classes K.
+        parameters: Thresholds, area ranges and cuts.
+    """
+    thresholds = effective_thresholds(np.array(parameters.iou_thresholds))
+    most = parameters.max_detections[-1]
+    if candidates.lowest > thresholds[0] or candidates.most < most:
+        message = (
+            f"Candidates were sought from IoU {candidates.lowest:g} and for {candidates.most} "
+            f"predictions; the evaluation needs IoU {thresholds[0]:g} and {most}."
+        )
+        raise EaArrowError(message)
+    arranged, pairs = candidates.arranged, candidates.pairs
+    if candidates.lowest < thresholds[0] or candidates.most > most:
+        near = (pairs.iou >= thresholds[0]) & (arranged.rank[pairs.prediction] < most)
+        pairs = pairs.take(np.flatnonzero(near))
     ranges = np.array(list(parameters.areas.values()), np.float64)
-    ignored = arranged.is_ignored | beyond(arranged.label("area"), ranges)
-    zero = has_id_zero(arranged)
+    ignored = arranged.is_ignored | beyond(arranged.label_area, ranges)
     matched = Matched(
         arranged=arranged,
         pairs=pairs,
         matching=match_pairs(pairs, arranged.group, thresholds, ignored, arranged.is_crowd),
         ignored=ignored,
-        outside=beyond(arranged.prediction("area"), ranges),
-        unfindable=zero & (not parameters.annotation_id_zero_counts),
+        outside=beyond(arranged.area, ranges),
+        unfindable=arranged.has_id_zero & (not parameters.annotation_id_zero_counts),
     )
     recalls = np.array(parameters.recall_thresholds)
     objects = classes.filter(pc.equal(classes.column("kind"), "object"))
@@ -338,7 +374,7 @@ def evaluate(
         parameters=parameters,
         feature_hashes=objects.column("feature_hash").to_pylist(),
         class_names=objects.column("name").to_pylist(),
-        labels_with_id_zero=bool(zero.any()),
+        labels_with_id_zero=bool(arranged.has_id_zero.any()),
         _matched=matched,
         _curves=Curves(matched, len(thresholds), recalls, parameters.max_detections),
     )

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ea_arrow.pairs import Arranged, Bools, Floats, Ints, Pairs, stable_order
+from ea_arrow.arranged import stable_order
 
 if TYPE_CHECKING:
+    from ea_arrow.arranged import Arranged, Bools, Floats, Ints
     from ea_arrow.match import Matching
+    from ea_arrow.pairs import Pairs
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ class Curves:
             cuts: Positions in ``max_detections`` of the cuts wanted (M).
         """
         matched, ranked = self._matched, self._ranked
-        confidence = matched.arranged.prediction("confidence")[ranked.order]
+        confidence = matched.arranged.confidence[ranked.order]
         found = []
         for area, curves in enumerate(self._curves):
             inside = ~matched.outside[area][ranked.order]
