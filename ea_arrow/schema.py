@@ -425,9 +425,9 @@ METRICS = TableSpec(
         Column(
             "metric",
             pa.string(),
-            "coco: AP, AP50, AP75, APs, APm, APl, AR1, AR10, AR100, ARs, ARm, ARl. encord: AP, "
+            "`coco`: AP, AP50, AP75, APs, APm, APl, AR1, AR10, AR100, ARs, ARm, ARl. `encord`: AP, "
             "AR, precision, recall, F1; over all classes mAP, mAR and precision, recall, F1. "
-            "classification: accuracy, top<k>_accuracy, precision, recall, F1; over all options "
+            "`classification`: accuracy, top<k>_accuracy, precision, recall, F1; over all options "
             "with _macro and _micro.",
             nullable=False,
         ),

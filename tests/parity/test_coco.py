@@ -199,7 +199,7 @@ def test_order_survives_keys_too_wide_to_pack(monkeypatch):
 def test_every_metric_of_the_schema_is_there():
     names = [metric.name for metric in coco.METRICS_OF_COCO]
     doc = next(column.doc for column in schema.METRICS.columns if column.name == "metric")
-    assert doc.startswith(f"coco: {', '.join(names)}. ")
+    assert doc.startswith(f"`coco`: {', '.join(names)}. ")
 
 
 def test_hits_needed_are_where_searchsorted_finds_each_recall():
