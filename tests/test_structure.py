@@ -30,7 +30,7 @@ LAYERS = (
     "checks normalise rejects",
     "files tables",
     "arranged parallel pairs masks rasterise candidates",
-    "match errors_of_kind encord_match evidence metrics metrics.curves metrics.coco metrics.encord",
+    "match tide encord_match evidence metrics metrics.curves metrics.coco metrics.encord",
     "metrics.classification metrics.confusion metrics.operating",
     "store derived importing",
     "sql results project creation",
