@@ -18,6 +18,7 @@ from ea_arrow.rasterise import with_masks
 
 if TYPE_CHECKING:
     from ea_arrow.arranged import Bools, Floats
+    from ea_arrow.match import Matching
     from ea_arrow.pairs import Shapes
 
 IouType = Literal["bbox", "segm"]
@@ -36,6 +37,8 @@ class Candidates:
         lowest: All pairs of at least this IoU are there.
         most: Predictions of this rank in their group, and beyond, have no pairs.
         across: Pairs of the same data unit and different classes, if they were asked for.
+        matching: Which pairs match under pycocotools' own thresholds and area ranges, if that was
+            kept; holds for any smaller number of detections too.
     """
 
     arranged: Arranged
@@ -43,11 +46,7 @@ class Candidates:
     lowest: float
     most: int
     across: Pairs | None = None
-
-    def reaching(self, lowest: float) -> Candidates:
-        """Return these with only the pairs of at least an IoU."""
-        pairs = self.pairs.take(np.flatnonzero(self.pairs.iou >= lowest))
-        return replace(self, pairs=pairs, lowest=lowest)
+    matching: Matching | None = None
 
     def within(self, units: Bools) -> Candidates:
         """Return only what lies in some data units, given as one flag for each of all units."""
@@ -59,6 +58,10 @@ class Candidates:
             some = pairs.take(np.flatnonzero(kept[pairs.prediction]))
             return Pairs(new[some.prediction], new_label[some.label], some.iou)
 
+        matching = self.matching
+        if matching is not None:
+            matching = matching.within(kept[self.pairs.prediction])
+
         columns: dict[str, Any] = {}
         for field in fields(Arranged):
             values = getattr(a, field.name)
@@ -67,7 +70,9 @@ class Candidates:
                 columns[field.name] = values[kept_labels if of_label else kept]
         across = None if self.across is None else moved(self.across)
         arranged = replace(a, **columns)
-        return replace(self, arranged=arranged, pairs=moved(self.pairs), across=across)
+        return replace(
+            self, arranged=arranged, pairs=moved(self.pairs), across=across, matching=matching
+        )
 
 
 def find_candidates(
@@ -80,6 +85,7 @@ def find_candidates(
     lowest: float,
     most: int = 100,
     lowest_across: float | None = None,
+    masks: tuple[MaskColumn, MaskColumn] | None = None,
 ) -> Candidates:
     """Find the pairs of predictions and labels that overlap enough.
 
@@ -92,6 +98,7 @@ def find_candidates(
         lowest: IoU that a pair of the same class must reach.
         most: How many predictions of a data unit and class take part, by confidence.
         lowest_across: IoU that a pair of different classes must reach; by default none is sought.
+        masks: The masks of object predictions and labels, if the tables do not hold them.
 
     Raises:
         SchemaError: A prediction or label names a data unit or class that the tables lack.
@@ -103,8 +110,12 @@ def find_candidates(
     if iou_type == "bbox":
         shapes = Boxes(arranged, predictions, labels)
     else:
-        masks = [with_masks(table, data_units).column("mask") for table in (predictions, labels)]
-        shapes = Masks(arranged, *(MaskColumn.of(column) for column in masks))
+        if masks is None:
+            drawn = (with_masks(table, data_units) for table in (predictions, labels))
+            found, truth = (MaskColumn.of(table.column("mask")) for table in drawn)
+        else:
+            found, truth = masks
+        shapes = Masks(arranged, found, truth)
     across = None
     if lowest_across is not None:
         across = find_pairs(arranged, shapes, lowest_across, most, across=True)

@@ -1,161 +1,296 @@
-"""Matches and metrics, computed when asked for and kept for as long as their inputs stay the same.
-
-Each result is a Parquet file named for a fingerprint of everything it was computed from. A changed
-input has another fingerprint, so a stale result cannot be served; one that was half written has a
-temporary name.
-"""
+"""Matches, metrics and other answers, computed when asked for, kept while inputs are the same."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import uuid
-from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from ea_arrow.candidates import ANY_OVERLAP, find_candidates
-from ea_arrow.conform import conform
-from ea_arrow.evidence import matches
-from ea_arrow.files import parquet_options, sync
-from ea_arrow.metrics.coco import CocoParameters, evaluate
-from ea_arrow.schema import DATA_UNITS, LABELS, MATCHES, METRICS, PREDICTIONS
+from ea_arrow.arranged import unit_codes
+from ea_arrow.cache import Cache, read
+from ea_arrow.candidate_arrays import from_arrays, to_arrays
+from ea_arrow.candidates import ANY_OVERLAP, effective_thresholds, find_candidates
+from ea_arrow.errors import ParameterError
+from ea_arrow.inputs import Reader
+from ea_arrow.metrics.coco import CocoParameters, evaluate_candidates
+from ea_arrow.questions import Question
+from ea_arrow.schema import METRICS
 from ea_arrow.store import DERIVED, ONTOLOGY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
+    from ea_arrow.candidates import Candidates, IouType
     from ea_arrow.schema import TableSpec
+    from ea_arrow.slices import Subset
     from ea_arrow.store import Iteration, Store
 
 ENGINE: Final = 2
 """Rises whenever the same inputs give other results."""
 
-MATCH_THRESHOLD: Final = 0.5
-_DICTIONARIES: Final = ("data_hash", "feature_hash", "format")
-_NEEDED: Final = (
-    *("data_hash", "frame", "format", "feature_hash"),
-    *("bbox_x", "bbox_y", "bbox_w", "bbox_h", "area"),
-)
+_EVERY: Final = 2**31
+_SHAPED: Final = {"mask", "polygon"}
 
 
 class Results:
-    """The matches and metrics of a project's iterations.
+    """The answers about a project's iterations.
 
     What all of them depend on (labels, data units, classes) is looked at once, when this is made.
 
     Args:
         store: The project.
+        cache: If False, everything is computed again and nothing is kept, except masks drawn from
+            polygons.
     """
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._labels = store.table(LABELS)
-        self._data_units = store.table(DATA_UNITS)
+    def __init__(self, store: Store, *, cache: bool = True) -> None:
+        self._cache = Cache(store.folder / DERIVED, enabled=cache)
+        self._reader = Reader(store, self._cache)
         ontology = (store.folder / ONTOLOGY).read_bytes()
+        self._formats: dict[str | None, dict[str, int]] = {}
         self._shared = {
             "engine": ENGINE,
             "ontology": hashlib.sha256(ontology).hexdigest(),
-            "labels": [f.path for f in self._labels.files()],
-            "data_units": [f.path for f in self._data_units.files()],
+            "labels": [f.path for f in self._reader.label_table.files()],
+            "data_units": [f.path for f in self._reader.unit_table.files()],
         }
 
-    def fingerprint(self, iteration: Iteration) -> str:
-        """Name the inputs that an iteration's matches and metrics are computed from."""
-        inputs = {**self._shared, "predictions": sorted(f.path for f in iteration.files)}
-        return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:32]
+    def fingerprint(self, iteration: Iteration | None) -> str:
+        """Name the inputs that answers about an iteration, or the labels, are computed from."""
+        files = sorted(f.path for f in iteration.files) if iteration else []
+        inputs = json.dumps({**self._shared, "predictions": files})
+        return hashlib.sha256(inputs.encode()).hexdigest()[:32]
 
-    def metrics(self, iteration: Iteration) -> pa.Table:
-        """COCO box metrics of an iteration as ``METRICS``.
+    def iou_type(self, iteration: Iteration) -> IouType:
+        """Masks if all objects of an iteration are masks or polygons and some labels are."""
+        shapes = self.formats(iteration).keys() - {"classification"}
+        masks = shapes and shapes <= _SHAPED and self.formats(None).keys() & _SHAPED
+        return "segm" if masks else "bbox"
 
-        Where a label has the id 0 there are also rows of the protocol ``coco_id_zero_counts``.
-        """
-        return read(self.file_or_table(iteration, METRICS))
+    def formats(self, iteration: Iteration | None) -> dict[str, int]:
+        """How many predictions of an iteration, or labels, have each format."""
+        name = iteration.name if iteration else None
+        if name not in self._formats:
+            self._formats[name] = self._reader.formats(iteration)
+        return self._formats[name]
 
     def known_metrics(self, iteration: Iteration) -> pa.Table | None:
-        """Metrics of an iteration if they have been computed."""
-        path = self._path(METRICS, self.fingerprint(iteration))
-        return read(path) if _is_whole(path) else None
+        """Metrics of an iteration under the default question if they have been computed."""
+        question = Question()
+        name = question.fingerprint(self.iou_type(iteration))
+        path = self._cache.find(METRICS, self.fingerprint(iteration), name)
+        return read(path) if path else None
 
-    def matches(self, iteration: Iteration) -> pa.Table:
-        """Matches of an iteration under protocol ``coco`` at IoU 0.5 as ``MATCHES``."""
-        return read(self.file_or_table(iteration, MATCHES))
+    def answer(self, spec: TableSpec, iteration: Iteration, question: Question) -> pa.Table:
+        """Rows in the shape of ``MATCHES``, ``METRICS``, ``CURVES``, ….
 
-    def file_or_table(self, iteration: Iteration, spec: TableSpec) -> Path | pa.Table:
-        """A result's file, or the result itself where the project cannot be written to."""
-        name = self.fingerprint(iteration)
-        path = self._path(spec, name)
-        if _is_whole(path):
-            return path
-        compute = self._metrics if spec is METRICS else self._matches
-        table = conform(compute(iteration, name), spec)
-        return path if _save(table, path, spec) else table
+        Where a label has the id 0, ``coco`` metrics have rows of ``coco_id_zero_counts`` too.
+        """
+        return read(self.file_or_table(spec, iteration, question))
+
+    def file_or_table(
+        self, spec: TableSpec, iteration: Iteration, question: Question
+    ) -> Path | pa.Table:
+        """An answer's file, or the answer itself where the project cannot be written to.
+
+        Raises:
+            ParameterError: The protocol has no such answer.
+        """
+        compute = self._computers.get((spec.name, question.protocol))
+        if compute is None:
+            raise ParameterError(f"Protocol '{question.protocol}' has no {spec.name}.")
+        question = self.settled(iteration, question)
+        inputs, asked = self.fingerprint(iteration), question.fingerprint(_type(question))
+        return self._cache.table(spec, inputs, asked, lambda: compute(iteration, question))
+
+    def settled(self, iteration: Iteration, question: Question) -> Question:
+        """The question with what is compared."""
+        return replace(question, iou_type=question.iou_type or self.iou_type(iteration))
 
     def stale(self, iterations: Iterable[Iteration], files: Iterable[Path]) -> list[Path]:
         """Those of ``files`` that no iteration can use."""
         current = {self.fingerprint(iteration) for iteration in iterations}
-        return [
-            f for f in files if f.name.partition("-")[2].removesuffix(".parquet") not in current
-        ]
+        return self._cache.stale(files, current | {self.fingerprint(None)})
 
-    def _path(self, spec: TableSpec, name: str) -> Path:
-        return self._store.folder / DERIVED / f"{spec.name}-{name}.parquet"
+    @property
+    def _computers(
+        self,
+    ) -> dict[tuple[str, str], Callable[[Iteration, Question], pa.Table]]:
+        return {
+            ("metrics", "coco"): self._coco,
+            ("metrics", "encord"): self._encord,
+            ("metrics", "classification"): self._classification,
+            ("curves", "coco"): self._curves,
+            ("matches", "coco"): self._matches,
+            ("matches", "encord"): self._matches,
+            ("operating_points", "coco"): self._operating_points,
+            ("confusion", "coco"): self._confusion,
+            ("confusion", "classification"): self._classification_confusion,
+        }
 
-    def _inputs(self, iteration: Iteration) -> tuple[pa.Table, pa.Table, pa.Table, pa.Table]:
-        predictions = self._store.table(PREDICTIONS).read(
-            ["prediction_id", "confidence", *_NEEDED],
-            files=iteration.files,
-            as_dictionary=_DICTIONARIES,
+    def _inputs(self, iteration: Iteration, iou_type: IouType) -> Any:
+        if iou_type == "bbox":
+            return self._reader.boxes(iteration)
+        labels = self.fingerprint(None)
+        return self._reader.masks(iteration, self.fingerprint(iteration), labels)
+
+    def _find(
+        self,
+        iteration: Iteration,
+        question: Question,
+        lowest: float,
+        most: int = _EVERY,
+        lowest_across: float | None = None,
+    ) -> Candidates:
+        """Find candidates afresh."""
+        inputs = self._inputs(iteration, _type(question))
+        found = find_candidates(
+            *inputs.tables,
+            iou_type=_type(question),
+            lowest=lowest,
+            most=most,
+            lowest_across=lowest_across,
+            masks=inputs.masks,
         )
-        labels = self._labels.read(
-            ["label_id", "is_crowd", "is_ignored", "source_id", *_NEEDED],
-            as_dictionary=_DICTIONARIES,
-        )
-        data_units = self._data_units.read().sort_by("unit_id")
-        return predictions, labels, data_units, self._store.classes()
+        return _within(found, question.subset)
 
-    def _metrics(self, iteration: Iteration, name: str) -> pa.Table:
-        inputs = self._inputs(iteration)
-        found = evaluate(*inputs)
-        tables = [found.to_metrics(iteration.name, name)]
+    def _kept(self, iteration: Iteration, question: Question, lowest: float, most: int) -> Any:
+        """Candidates with pycocotools' matches, from the cache unless they do not reach as far."""
+        iou_type = _type(question)
+        kind, inputs = f"candidates_{iou_type}", self.fingerprint(iteration)
+        everything = replace(question, subset=None)
+
+        def find(lowest: float, most: int) -> pa.Table:
+            own = CocoParameters(iou_type=iou_type)
+            lowest = min(lowest, own.iou_thresholds[0])
+            most = max(most, own.max_detections[-1])
+            found = self._find(iteration, everything, lowest, most)
+            matching = evaluate_candidates(found, self._reader.classes(), own).matching
+            return to_arrays(replace(found, matching=matching))
+
+        kept = from_arrays(self._cache.arrays(kind, inputs, lambda: find(lowest, most)))
+        if kept.lowest > lowest or kept.most < most:
+            table = find(min(lowest, kept.lowest), max(most, kept.most))
+            self._cache.replace(kind, inputs, table)
+            kept = from_arrays(table)
+        return _within(kept, question.subset)
+
+    def _evaluations(self, iteration: Iteration, question: Question) -> Iterable[Any]:
+        parameters = question.parameters(_type(question))
+        lowest = float(effective_thresholds(np.array(parameters.iou_thresholds))[0])
+        most = parameters.max_detections[-1]
+        find = self._kept if self._cache.enabled else self._find
+        candidates = find(iteration, question, lowest, most)
+        classes = self._reader.classes()
+        found = evaluate_candidates(candidates, classes, parameters)
+        yield found
         if found.labels_with_id_zero:  # pycocotools never counts those: the numbers if it did
-            parameters = CocoParameters(annotation_id_zero_counts=True)
-            tables.append(evaluate(*inputs, parameters).to_metrics(iteration.name, name))
-        return pa.concat_tables(tables)
+            corrected = replace(parameters, annotation_id_zero_counts=True)
+            yield evaluate_candidates(candidates, classes, corrected)
 
-    def _matches(self, iteration: Iteration, name: str) -> pa.Table:
-        del name
-        inputs = self._inputs(iteration)
-        candidates = find_candidates(*inputs, lowest=ANY_OVERLAP)
-        return matches(candidates, *inputs[2:], MATCH_THRESHOLD, iteration=iteration.name)
+    def _coco(self, iteration: Iteration, question: Question) -> pa.Table:
+        provenance = self.fingerprint(iteration)
+        return pa.concat_tables(
+            found.to_metrics(iteration.name, provenance, question.subset_name)
+            for found in self._evaluations(iteration, question)
+        )
+
+    def _curves(self, iteration: Iteration, question: Question) -> pa.Table:
+        found = next(iter(self._evaluations(iteration, question)))
+        return found.to_curves(iteration.name, question.subset_name)
+
+    def _encord(self, iteration: Iteration, question: Question) -> pa.Table:
+        from ea_arrow.metrics import encord
+
+        candidates = self._find(iteration, question, ANY_OVERLAP)
+        provenance = self.fingerprint(iteration)
+        return pa.concat_tables(
+            encord.evaluate(
+                candidates,
+                self._reader.classes(),
+                threshold,
+                ignore_unmatched_frames=question.ignore_unmatched_frames,
+            ).to_metrics(iteration.name, provenance, question.subset_name, _type(question))
+            for threshold in question.iou_thresholds or (question.iou_threshold,)
+        )
+
+    def _matches(self, iteration: Iteration, question: Question) -> pa.Table:
+        from ea_arrow import encord_evidence, evidence
+        from ea_arrow.tide import BACKGROUND_IOU
+
+        background = min(BACKGROUND_IOU, question.iou_threshold)
+        candidates = self._find(iteration, question, ANY_OVERLAP, lowest_across=background)
+        units, classes = self._reader.data_units(), self._reader.classes()
+        about: dict[str, Any] = {"iteration": iteration.name, "iou_type": _type(question)}
+        make = encord_evidence.matches if question.protocol == "encord" else evidence.matches
+        return make(candidates, units, classes, question.iou_threshold, **about)
+
+    def _operating_points(self, iteration: Iteration, question: Question) -> pa.Table:
+        from ea_arrow.metrics.operating import operating_points
+
+        find = self._kept if self._cache.enabled else self._find
+        lowest = float(effective_thresholds(np.array([question.iou_threshold]))[0])
+        return operating_points(
+            find(iteration, question, lowest, _cut(question)),
+            self._reader.classes(),
+            question.iou_threshold,
+            iteration=iteration.name,
+            iou_type=_type(question),
+            subset=question.subset_name,
+            max_detections=_cut(question),
+        )
+
+    def _confusion(self, iteration: Iteration, question: Question) -> pa.Table:
+        from ea_arrow.metrics.confusion import confusion
+
+        lowest = float(effective_thresholds(np.array([question.iou_threshold]))[0])
+        return confusion(
+            self._find(iteration, question, lowest, _cut(question), lowest_across=lowest),
+            self._reader.classes(),
+            question.iou_threshold,
+            question.confidence,
+            iteration=iteration.name,
+            iou_type=_type(question),
+            subset=question.subset_name,
+            max_detections=_cut(question),
+        )
+
+    def _classification(self, iteration: Iteration, question: Question) -> pa.Table:
+        found = self._classified(iteration, question)
+        return found.to_metrics(iteration.name, self.fingerprint(iteration), question.subset_name)
+
+    def _classification_confusion(self, iteration: Iteration, question: Question) -> pa.Table:
+        found = self._classified(iteration, question)
+        return found.to_confusion(iteration.name, question.subset_name)
+
+    def _classified(self, iteration: Iteration, question: Question) -> Any:
+        from ea_arrow.metrics import classification
+
+        inputs = self._reader.classifications(iteration)
+        predictions, labels, data_units, classes = inputs.tables
+        if question.subset:
+            predictions, labels = (
+                _rows_within(table, data_units, question.subset) for table in (predictions, labels)
+            )
+        return classification.evaluate(predictions, labels, data_units, classes)
 
 
-def read(result: Path | pa.Table) -> pa.Table:
-    """A result's rows."""
-    return result if isinstance(result, pa.Table) else pq.read_table(result, partitioning=None)
+def _type(question: Question) -> IouType:
+    return question.iou_type or "bbox"
 
 
-def _is_whole(path: Path) -> bool:
-    """Whether a file is there and complete: a power cut can leave an empty one."""
-    try:
-        pq.read_metadata(path)
-    except (OSError, pa.ArrowInvalid):
-        return False
-    return True
+def _cut(question: Question) -> int:
+    return question.max_detections[-1] if question.max_detections else 100
 
 
-def _save(table: pa.Table, path: Path, spec: TableSpec) -> bool:
-    """Write the file under a temporary name first; a disk that will not have it is no error."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        pq.write_table(table, temporary, **parquet_options(spec))
-        sync(temporary)
-        temporary.replace(path)
-    except OSError:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        return False
-    return True
+def _within(candidates: Candidates, subset: Subset | None) -> Candidates:
+    return candidates.within(subset.units) if subset else candidates
+
+
+def _rows_within(table: pa.Table, data_units: pa.Table, subset: Subset) -> pa.Table:
+    return table.filter(pa.array(subset.units[unit_codes(table, data_units, "row")]))

@@ -15,6 +15,8 @@
     ├── ConflictError          another process changed the same thing first
     ├── RejectedRowsError      ``--strict``: rows were refused
     ├── PredictionError        a prediction handed to the API breaks the model's rules
+    ├── SliceError             a named subset of data units is not there, or its name is taken
+    ├── ParameterError         a threshold, area range or other parameter is out of range
     └── QueryError             a SQL statement is wrong or not allowed
 """
 
@@ -100,6 +102,14 @@ class RejectedRowsError(EaArrowError):
 
 class PredictionError(EaArrowError, ValueError):
     """A prediction handed to the API breaks the model's rules."""
+
+
+class SliceError(EaArrowError):
+    """A named subset of data units is not there, or its name is invalid or taken."""
+
+
+class ParameterError(EaArrowError, ValueError):
+    """A threshold, an area range or another parameter of an evaluation is out of range."""
 
 
 class QueryError(EaArrowError):

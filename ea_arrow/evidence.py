@@ -1,4 +1,8 @@
-"""Matches as evidence: what became of every prediction and label, and why."""
+"""Matches as evidence: what became of every prediction and label, and why.
+
+:func:`matches` judges as pycocotools does. :func:`table` makes rows of any protocol's
+:class:`Verdicts`. Errors are those of :mod:`ea_arrow.tide`.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +17,54 @@ from ea_arrow.arranged import run_starts
 from ea_arrow.candidates import beyond, effective_thresholds
 from ea_arrow.conform import conform
 from ea_arrow.match import match_pairs
-from ea_arrow.schema import MATCHES
+from ea_arrow.schema import ERRORS, MATCHES
+from ea_arrow.tide import find_errors
 
 if TYPE_CHECKING:
     from ea_arrow.arranged import Arranged, Bools, Floats, Ints
-    from ea_arrow.candidates import Candidates
-    from ea_arrow.pairs import Pairs
+    from ea_arrow.candidates import Candidates, IouType
+    from ea_arrow.tide import Errors
 
 _HUNDRED = 100
 _EVERY_AREA = np.array([[0.0, 1e10]])  # pycocotools' range "all"
+
+_OUTSIDE, _ID_ZERO = 4, 5  # positions in _verdicts
+_MISSES = (
+    "No prediction of this class reaches IoU {bound}.",
+    "Every prediction that reaches IoU {bound} matched another label.",
+    "Matched, but its id is 0, which pycocotools counts as no match.",
+)
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """What a protocol made of predictions (N) and labels (L), in group order.
+
+    Attributes:
+        protocol: Its name.
+        iou_type: What IoU is of.
+        iou_threshold: IoU from which a pair can match.
+        label: The label that each prediction matched (N), −1 without.
+        iou: IoU with it, or with the best label of the class (N); NaN without.
+        verdict: Which of ``verdicts`` each prediction gets (N).
+        verdicts: Outcomes, each with its reason.
+        is_missed: Whether the label counts and was not found (L).
+        miss: Which of ``misses`` a missed label gets (L).
+        misses: Reasons why a label was missed.
+        errors: Kinds of error.
+    """
+
+    protocol: str
+    iou_type: IouType
+    iou_threshold: float
+    label: Ints
+    iou: Floats
+    verdict: Ints
+    verdicts: list[tuple[str, str]]
+    is_missed: Bools
+    miss: Ints
+    misses: list[str]
+    errors: Errors
 
 
 def matches(
@@ -31,117 +74,204 @@ def matches(
     iou_threshold: float = 0.5,
     *,
     iteration: str = "",
+    iou_type: IouType = "bbox",
     annotation_id_zero_counts: bool = False,
 ) -> pa.Table:
     """Match as pycocotools does, in all sizes, 100 predictions per data unit and class.
 
+    A prediction that takes a label whose id is 0 is a false positive, and the label is missed, but
+    only because pycocotools says so: neither has an error.
+
     Args:
-        candidates: With all pairs that overlap at all.
+        candidates: With all pairs that overlap at all, and those across classes of an IoU of at
+            least ``tide.BACKGROUND_IOU``. Where ``most`` is exceeded, the best IoU is null.
         data_units: Table in the shape of ``DATA_UNITS``, in order of ``unit_id``.
         classes: Table in the shape of ``CLASSES``.
         iou_threshold: IoU from which a pair can match.
         iteration: What the result says in its column ``iteration``.
+        iou_type: What the IoU of the candidates is of.
         annotation_id_zero_counts: Let a label whose id is 0 be found; pycocotools never does.
 
     Returns:
         A table in the shape of ``MATCHES``: the object predictions in their order, then the labels
         that count and were not found, in theirs.
+
+    Raises:
+        ValueError: The candidates lack pairs that are needed.
     """
     arranged = candidates.arranged
-    thresholds = effective_thresholds(np.array([iou_threshold]))
-    pairs = candidates.pairs
-    near = (pairs.iou >= thresholds[0]) & (arranged.rank[pairs.prediction] < _HUNDRED)
-    pairs = pairs.take(np.flatnonzero(near))
+    (reached,) = effective_thresholds(np.array([iou_threshold]))
+    near = candidates.pairs.iou >= reached
+    near &= arranged.rank[candidates.pairs.prediction] < _HUNDRED
+    pairs = candidates.pairs.take(np.flatnonzero(near))
     ignored = arranged.is_ignored | beyond(arranged.label_area, _EVERY_AREA)
-    matching = match_pairs(pairs, arranged.group, thresholds, ignored, arranged.is_crowd)
+    matching = match_pairs(pairs, arranged.group, np.array([reached]), ignored, arranged.is_crowd)
+    matched = pairs.take(matching.pair[0])
+    is_reached = np.zeros(len(arranged.label_row), bool)
+    is_reached[pairs.label] = True
     found = _Found(
         candidates=candidates,
-        data_units=data_units,
-        feature_hashes=classes.filter(pc.equal(classes.column("kind"), "object"))["feature_hash"],
-        pairs=pairs,
-        matched=matching.pair[0],
+        label=_filled(len(arranged.row), -1, matched.prediction, matched.label),
+        iou=_filled(len(arranged.row), np.nan, matched.prediction, matched.iou),
+        is_reached=is_reached,
         ignored=ignored[0],
         unfindable=arranged.has_id_zero & (not annotation_id_zero_counts),
-        threshold=float(iou_threshold),
+        threshold=float(reached),
     )
-    rows = pa.concat_tables([_prediction_rows(found), _missed_rows(found)])
-    same = {"iteration": iteration, "protocol": "coco", "iou_type": "bbox"}
-    for name, value in {**same, "iou_threshold": found.threshold}.items():
-        rows = rows.append_column(name, pa.repeat(value, len(rows)))
-    for name in ("error", "error_label_id", "error_feature_hash", "error_iou"):
-        rows = rows.append_column(name, pa.nulls(len(rows), MATCHES.arrow.field(name).type))
-    return conform(rows, MATCHES)
+    verdicts = _judge(found, float(iou_threshold), iou_type)
+    return table(verdicts, arranged, data_units, classes, iteration=iteration)
+
+
+def table(
+    found: Verdicts, arranged: Arranged, data_units: Any, classes: Any, *, iteration: str = ""
+) -> pa.Table:
+    """Return what a protocol found as ``MATCHES``.
+
+    Args:
+        found: The verdicts.
+        arranged: Predictions and labels that they are about.
+        data_units: Table in the shape of ``DATA_UNITS``, in order of ``unit_id``.
+        classes: Table in the shape of ``CLASSES``.
+        iteration: What the result says in its column ``iteration``.
+
+    Returns:
+        The object predictions in their order, then the missed labels in theirs.
+    """
+    is_object = pc.equal(classes.column("kind"), "object")
+    hashes = classes.filter(is_object)["feature_hash"].cast(pa.string())
+    by_id = np.argsort(arranged.prediction_id)  # group order → table order
+    missed = np.flatnonzero(found.is_missed)
+    missed = missed[np.argsort(arranged.label_id[missed])]
+    columns = pa.concat_tables(
+        [_prediction_columns(found, arranged, by_id), _miss_columns(found, arranged, missed)]
+    )
+    group = np.concatenate([arranged.group[by_id], arranged.label_group[missed]])
+    unit, klass = np.divmod(group, max(arranged.n_classes, 1))
+    where = data_units.select(["data_hash", "frame"]).take(pa.array(unit))
+    error_label = np.append(found.errors.label[by_id], np.full(len(missed), -1))
+    error_class = np.append(arranged.label_class, -1)[error_label]
+    same = {
+        "iteration": iteration,
+        "protocol": found.protocol,
+        "iou_type": found.iou_type,
+        "iou_threshold": found.iou_threshold,
+    }
+    rows = {
+        **{name: pa.repeat(value, len(group)) for name, value in same.items()},
+        "data_hash": where["data_hash"],
+        "frame": where["frame"],
+        "feature_hash": hashes.take(pa.array(klass)),
+        **dict(zip(columns.column_names, columns.columns, strict=True)),
+        "error_feature_hash": hashes.take(_index(error_class)),
+    }
+    return conform(pa.table(rows), MATCHES)
+
+
+def _prediction_columns(found: Verdicts, arranged: Arranged, rows: Ints) -> pa.Table:
+    outcomes, reasons = (pa.array(column) for column in zip(*found.verdicts, strict=True))
+    verdict = pa.array(found.verdict[rows])
+    label_id = pa.array(arranged.label_id)
+    return pa.table(
+        {
+            "prediction_id": pa.array(arranged.prediction_id[rows]),
+            "label_id": label_id.take(_index(found.label[rows])),
+            "iou": _number(found.iou[rows]),
+            "confidence": pa.array(arranged.confidence[rows]),
+            "outcome": outcomes.take(verdict),
+            "reason": reasons.take(verdict),
+            "error": pa.array(ERRORS).take(_index(found.errors.kind[rows])),
+            "error_label_id": label_id.take(_index(found.errors.label[rows])),
+            "error_iou": _number(found.errors.iou[rows]),
+        }
+    )
+
+
+def _miss_columns(found: Verdicts, arranged: Arranged, rows: Ints) -> pa.Table:
+    n = len(rows)
+    return pa.table(
+        {
+            "prediction_id": pa.nulls(n, pa.int64()),
+            "label_id": pa.array(arranged.label_id[rows]),
+            "iou": pa.nulls(n, pa.float64()),
+            "confidence": pa.nulls(n, pa.float64()),
+            "outcome": pa.repeat("FN", n),
+            "reason": pa.array(found.misses).take(pa.array(found.miss[rows])),
+            "error": pa.array(ERRORS).take(_index(found.errors.label_kind[rows])),
+            "error_label_id": pa.nulls(n, pa.int64()),
+            "error_iou": pa.nulls(n, pa.float64()),
+        }
+    )
+
+
+def _index(positions: Ints) -> Any:
+    """Return positions for ``take``, null where they are negative."""
+    return pa.array(positions, mask=positions < 0)
+
+
+def _number(values: Floats) -> Any:
+    """Return numbers, null where they are NaN."""
+    return pa.array(values, mask=np.isnan(values))
+
+
+def _filled(size: int, default: float, at: Ints, values: Any) -> Any:
+    filled = np.full(size, default, values.dtype)
+    filled[at] = values
+    return filled
 
 
 @dataclass(frozen=True)
 class _Found:
-    """What was found at one threshold: ``matched`` are indices into ``pairs``."""
+    """Which label each prediction took (N), −1 without, with its IoU, as pycocotools matches.
+
+    ``is_reached`` says of each label (L) whether a prediction reaches the threshold with it,
+    ``unfindable`` whether taking it counts as no match.
+    """
 
     candidates: Candidates
-    data_units: Any
-    feature_hashes: Any
-    pairs: Pairs
-    matched: Ints
+    label: Ints
+    iou: Floats
+    is_reached: Bools
     ignored: Bools
     unfindable: Bools
     threshold: float
 
-    @property
-    def arranged(self) -> Arranged:
-        return self.candidates.arranged
 
-    def keys(self, group: Ints) -> dict[str, Any]:
-        unit, klass = np.divmod(group, max(self.arranged.n_classes, 1))
-        where = self.data_units.select(["data_hash", "frame"]).take(pa.array(unit))
-        return {
-            "data_hash": where["data_hash"].cast(pa.string()),
-            "frame": where["frame"],
-            "feature_hash": self.feature_hashes.cast(pa.string()).take(pa.array(klass)),
-        }
-
-    @property
-    def bound(self) -> str:
-        rounded = f"{self.threshold:.2f}"
-        return rounded if float(rounded) == self.threshold else str(self.threshold)
-
-
-def _prediction_rows(found: _Found) -> pa.Table:
-    arranged, pairs = found.arranged, found.pairs
-    pair = np.full(len(arranged.row), -1)
-    pair[pairs.prediction[found.matched]] = found.matched
-    label = np.append(pairs.label, -1)[pair]
-    hit = label >= 0
+def _judge(found: _Found, iou_threshold: float, iou_type: IouType) -> Verdicts:
+    arranged, label = found.candidates.arranged, found.label
+    rounded = f"{iou_threshold:.2f}"
+    bound = rounded if float(rounded) == iou_threshold else str(iou_threshold)
+    took = label >= 0
+    is_taken = np.zeros(len(arranged.label_row), bool)
+    is_taken[label[took]] = True
     best = _best_ious(found.candidates)
     code = np.select(  # in the order of _verdicts
         [
             arranged.rank >= _HUNDRED,
             np.append(arranged.is_crowd, False)[label],
             np.append(found.ignored, False)[label],
-            hit & ~np.append(found.unfindable, True)[label],
+            took & ~np.append(found.unfindable, True)[label],
             beyond(arranged.area, _EVERY_AREA)[0],
-            hit,
+            took,
             ~(best > 0),
             best >= found.threshold,
         ],
         list(range(8)),
         8 + np.floor(np.nan_to_num(best) * 100).clip(0, 99).astype(np.int64),
     )
-    outcome, reason = zip(*_verdicts(found.bound), strict=True)
-    back = np.argsort(arranged.prediction_id)  # group order → table order
-    counts_as_match = hit & (code < 4)
-    label_id = np.append(arranged.label_id, -1)[label]
-    iou = np.where(hit, np.append(pairs.iou, 0.0)[pair], best)[back]
-    codes = pa.array(code[back])
-    return pa.table(
-        {
-            **found.keys(arranged.group[back]),
-            "prediction_id": pa.array(arranged.prediction_id[back]),
-            "label_id": pa.array(label_id[back], mask=~counts_as_match[back]),
-            "iou": pa.array(iou, mask=np.isnan(iou)),
-            "confidence": pa.array(arranged.confidence[back]),
-            "outcome": pa.array(outcome).take(codes),
-            "reason": pa.array(reason).take(codes),
-        }
+    return Verdicts(
+        protocol="coco",
+        iou_type=iou_type,
+        iou_threshold=iou_threshold,
+        label=np.where((code == _OUTSIDE) | (code == _ID_ZERO), -1, label),
+        iou=np.where(took, found.iou, best),
+        verdict=code,
+        verdicts=_verdicts(bound),
+        is_missed=~found.ignored & (~is_taken | found.unfindable),
+        miss=np.where(is_taken, 2, found.is_reached.astype(np.int64)),
+        misses=[miss.format(bound=bound) for miss in _MISSES],
+        errors=find_errors(
+            found.candidates, code > _ID_ZERO, is_taken, ~found.ignored, found.threshold
+        ),
     )
 
 
@@ -165,34 +295,8 @@ def _best_ious(candidates: Candidates) -> Floats:
     """Return the best IoU with a label of the group for each prediction (N), NaN without label."""
     arranged, pairs = candidates.arranged, candidates.pairs
     best = np.full(len(arranged.row), np.nan)
-    best[np.isin(arranged.group, arranged.label_group)] = 0.0
+    known = np.isin(arranged.group, arranged.label_group) & (arranged.rank < candidates.most)
+    best[known] = 0.0
     starts = run_starts(pairs.prediction)
     best[pairs.prediction[starts]] = np.maximum.reduceat(pairs.iou, starts) if len(starts) else 0.0
     return best
-
-
-def _missed_rows(found: _Found) -> pa.Table:
-    arranged, pairs = found.arranged, found.pairs
-    taken, reached = np.zeros((2, len(arranged.label_row)), bool)
-    taken[pairs.label[found.matched]] = True
-    reached[pairs.label] = True
-    missed = np.flatnonzero(~found.ignored & (~taken | found.unfindable))
-    missed = missed[np.argsort(arranged.label_id[missed])]
-    reasons = [
-        f"No prediction of this class reaches IoU {found.bound}.",
-        f"Every prediction that reaches IoU {found.bound} matched another label.",
-        "Matched, but its id is 0, which pycocotools counts as no match.",
-    ]
-    code = np.where(taken, 2, reached)[missed]
-    n = len(missed)
-    return pa.table(
-        {
-            **found.keys(arranged.label_group[missed]),
-            "prediction_id": pa.nulls(n, pa.int64()),
-            "label_id": pa.array(arranged.label_id[missed]),
-            "iou": pa.nulls(n, pa.float64()),
-            "confidence": pa.nulls(n, pa.float64()),
-            "outcome": pa.repeat("FN", n),
-            "reason": pa.array(reasons).take(pa.array(code.astype(np.int64))),
-        }
-    )

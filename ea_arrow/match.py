@@ -31,6 +31,15 @@ class Matching:
     pair: tuple[Ints, ...]
     threshold: tuple[Ints, ...]
 
+    def within(self, kept: Bools) -> Matching:
+        """Return the matches among the pairs that are kept, numbered as they then are."""
+        new = np.cumsum(kept) - 1
+        chosen = [kept[pair] for pair in self.pair]
+        return Matching(
+            tuple(new[pair[some]] for pair, some in zip(self.pair, chosen, strict=True)),
+            tuple(level[some] for level, some in zip(self.threshold, chosen, strict=True)),
+        )
+
 
 def match_pairs(
     pairs: Pairs, group: Ints, thresholds: Floats, ignored: Bools, is_crowd: Bools

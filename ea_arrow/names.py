@@ -23,13 +23,18 @@ def check_name(name: str) -> str:
     >>> check_name("yolo-v8_epoch.3")
     'yolo-v8_epoch.3'
     """
-    if _VALID.fullmatch(name):
+    if is_valid(name):
         return name
     shown = name if len(name) <= MAX_NAME else f"{name[:40]}…"
     raise IterationError(
         f"{shown!r} is not a valid iteration name: expected 1 to {MAX_NAME} of A–Z a–z 0–9 . _ -",
         hint=f"Use for example --as {nearest_name(name)}",
     )
+
+
+def is_valid(name: str) -> bool:
+    """Whether a name can be part of a path."""
+    return _VALID.fullmatch(name) is not None
 
 
 def nearest_name(name: str) -> str:

@@ -7,19 +7,11 @@ import os
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
+from ea_arrow.answers import Answers
 from ea_arrow.derived import Results
 from ea_arrow.errors import (
     IterationNotFoundError,
     ProjectError,
-)
-from ea_arrow.importing import (
-    ImportOptions,
-    ImportResult,
-    Mode,
-    import_predictions,
 )
 from ea_arrow.results import Result
 from ea_arrow.schema import PREDICTIONS, STORED
@@ -30,11 +22,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
+    from ea_arrow.importing import ImportResult, Mode
     from ea_arrow.ledger import Ledger
     from ea_arrow.ontology import Ontology
 
 
-class Project:
+class Project(Answers):
     """A data set's predictions, labels and metrics.
 
     Made by :func:`ea_arrow.init` and :func:`ea_arrow.open`.
@@ -47,7 +40,7 @@ class Project:
     def __init__(self, root: Path, ledger: Ledger | None = None) -> None:
         self.root = root
         self.ledger = ledger
-        self._store = Store(root)
+        super().__init__(Store(root))
 
     def __repr__(self) -> str:
         return f"Project({str(self.root)!r})"
@@ -89,6 +82,8 @@ class Project:
             RejectedRowsError: Rows were refused under ``strict``, or none could be kept.
             SourceError: A file cannot be read as predictions.
         """
+        from ea_arrow.importing import ImportOptions, import_predictions  # every source's reader
+
         given = [source] if isinstance(source, str | os.PathLike) else list(source)
         paths = [local(path) for path in given]
         if not paths:
@@ -216,48 +211,6 @@ class Project:
         """The classes, as Encord's document."""
         return self._store.ontology()
 
-    # -- answers -------------------------------------------------------------------------------
-
-    def metrics(self, name: str, *, protocol: str = "coco") -> Result:
-        """COCO box metrics of an iteration: the 12 numbers over all classes and for each.
-
-        Args:
-            name: The iteration.
-            protocol: ``coco`` equals pycocotools, which never counts a label with the id 0 as
-                found; ``coco_id_zero_counts`` does, and has rows only where there is one.
-
-        Raises:
-            IterationNotFoundError: There is none of that name.
-        """
-        table = Results(self._store).metrics(self._store.iteration(name))
-        return Result(_of_protocol(table, protocol))
-
-    def known_metrics(self) -> dict[str, pa.Table]:
-        """The metrics of those live iterations for which they have been computed."""
-        results = Results(self._store)
-        found = {n: results.known_metrics(iteration) for n, iteration in self.iterations.items()}
-        return {
-            name: _of_protocol(table, "coco") for name, table in found.items() if table is not None
-        }
-
-    def matches(self, name: str) -> Result:
-        """What became of every prediction and label of an iteration at IoU 0.5.
-
-        Raises:
-            IterationNotFoundError: There is none of that name.
-        """
-        return Result(Results(self._store).matches(self._store.iteration(name)))
-
-    def sql(self, query: str) -> Result:
-        """Run one SELECT over the project's views (see ``ea-arrow query --help``).
-
-        Raises:
-            QueryError: It is wrong, or does anything but read.
-        """
-        from ea_arrow.sql import query as run  # DuckDB: only those who ask pay for loading it
-
-        return Result(run(self._store, query))
-
 
 def open(path: str | Path | None = None) -> Project:
     """Open a project.
@@ -276,7 +229,3 @@ def open(path: str | Path | None = None) -> Project:
         what = "is a file; expected a project directory" if root.exists() else "no such directory"
         raise ProjectError(f"{root}: {what}.")
     return Project(root)
-
-
-def _of_protocol(table: pa.Table, protocol: str) -> pa.Table:
-    return table.filter(pc.equal(table["protocol"], protocol))

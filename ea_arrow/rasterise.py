@@ -10,6 +10,8 @@ import pyarrow.compute as pc
 
 from ea_arrow.arranged import run_starts, stable_order, unit_codes
 from ea_arrow.errors import GeometryError
+from ea_arrow.geometry import MAX_MASK_PIXELS, check_mask_size
+from ea_arrow.rle import encode_rle_strings
 from ea_arrow.schema import MASK
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ def with_masks(table: Any, data_units: Any) -> Any:
     """Return object predictions or labels in which every row has a mask.
 
     As pycocotools does, parts of a polygon are drawn apart and merged, and a box is drawn as the
-    polygon of its corners; a rotated box is drawn rotated.
+    polygon of its corners; a rotated box is drawn rotated. A polygon without a part is empty.
 
     Args:
         table: Object rows with the geometry columns of ``LABELS`` or ``PREDICTIONS``.
@@ -36,7 +38,8 @@ def with_masks(table: Any, data_units: Any) -> Any:
 
     Raises:
         SchemaError: A row names a data unit that there is not.
-        GeometryError: An outline is too long to draw.
+        GeometryError: An outline is malformed or too long to draw, or the data unit is too large to
+            draw on.
     """
     column = table.column("mask")
     if column.null_count == 0:
@@ -64,6 +67,7 @@ def _draw(table: Any, data_units: Any) -> pa.ChunkedArray:
     height, width = (
         data_units.column(name).to_numpy().astype(np.int64)[unit] for name in ("height", "width")
     )
+    _check_sizes(height, width)
     points, ring_ends, owner = _rings(table)
     _check(points, ring_ends, owner)
     drawn: list[Any] = [None] * n
@@ -71,24 +75,32 @@ def _draw(table: Any, data_units: Any) -> pa.ChunkedArray:
                          (width, int(width.max(initial=0)) + 1))  # fmt: skip
     starts = np.append(0, ring_ends)
     first_ring = np.searchsorted(owner, np.arange(n + 1))
+    n_rings = np.diff(first_ring)
+    n_rings[height * width == 0] = 0  # where there is no pixel the C code writes beyond its memory
     size = height[order] * (int(width.max(initial=0)) + 1) + width[order]
     bounds = run_starts(size).tolist()
     for begin, end in zip(bounds, [*bounds[1:], n], strict=True):
         for low in range(begin, end, _RINGS_AT_ONCE):
             rows = order[low : min(low + _RINGS_AT_ONCE, end)]
-            counts = (first_ring[rows + 1] - first_ring[rows]).tolist()
+            counts = n_rings[rows].tolist()
             rings = [
                 points[starts[r] : starts[r + 1]]
                 for row, count in zip(first_ring[rows].tolist(), counts, strict=True)
                 for r in range(row, row + count)
             ]
-            parts = _mask.frPoly(rings, int(height[rows[0]]), int(width[rows[0]])) if rings else []
+            h, w = int(height[rows[0]]), int(width[rows[0]])
+            parts = _mask.frPoly(rings, h, w)
             at = 0
             for row, count in zip(rows.tolist(), counts, strict=True):
-                some = parts[at : at + count]
-                drawn[row] = some[0] if count == 1 else _mask.merge(some)
+                some = parts[at : at + count] or [_empty(h, w)]
+                drawn[row] = some[0] if len(some) == 1 else _mask.merge(some)
                 at += count
     return _column(drawn, height, width)
+
+
+def _empty(height: int, width: int) -> dict[str, Any]:
+    string, _ = encode_rle_strings(np.array([height * width]), np.array([1]))
+    return {"size": [height, width], "counts": string.tobytes()}
 
 
 def _column(drawn: list[Any], height: Ints, width: Ints) -> pa.ChunkedArray:
@@ -111,14 +123,25 @@ def _column(drawn: list[Any], height: Ints, width: Ints) -> pa.ChunkedArray:
 
 
 def _rings(table: Any) -> tuple[Floats, Ints, Ints]:
-    """Return all outlines: interleaved x, y, where each ring ends, and the row that each is of."""
+    """Return all outlines: interleaved x, y, where each ring ends, and the row that each is of.
+
+    Raises:
+        GeometryError: A ring holds nulls or half a point.
+    """
     polygon = table.column("polygon").combine_chunks()
     has_polygon = polygon.is_valid().to_numpy(zero_copy_only=False)
     rings = polygon.flatten()
     counts = np.where(has_polygon, pc.list_value_length(polygon).fill_null(0).to_numpy(), 0)
-    lengths = pc.list_value_length(rings).to_numpy().astype(np.int64)
-    points = rings.flatten().to_numpy()
+    values = rings.flatten()
     owner = np.repeat(np.arange(len(table)), counts)
+    if rings.null_count or values.null_count:
+        raise GeometryError("A polygon holds nulls; expected rings of interleaved x, y.")
+    lengths = pc.list_value_length(rings).to_numpy().astype(np.int64)
+    if (lengths % 2).any():
+        row = int(owner[(lengths % 2).argmax()])
+        raise GeometryError(f"The polygon of object {row} holds half a point.")
+    points = values.to_numpy()
+    owner, lengths = owner[lengths > 0], lengths[lengths > 0]
     boxes = np.flatnonzero(~has_polygon)
     if not len(boxes):
         return points, np.cumsum(lengths), owner
@@ -148,6 +171,17 @@ def _corners(table: Any, rows: Ints) -> Floats:
         corners[turned, 0::2] = middle[:, :1] + from_x * np.cos(angle) - from_y * np.sin(angle)
         corners[turned, 1::2] = middle[:, 1:] + from_x * np.sin(angle) + from_y * np.cos(angle)
     return corners
+
+
+def _check_sizes(height: Ints, width: Ints) -> None:
+    """Refuse to draw on what is larger than a mask may be.
+
+    Raises:
+        GeometryError: A size is out of range.
+    """
+    bad = (height < 0) | (width < 0) | (height.astype(np.float64) * width > MAX_MASK_PIXELS)
+    if bad.any():
+        check_mask_size(int(height[bad][0]), int(width[bad][0]))
 
 
 def _check(points: NDArray[Any], ring_ends: Ints, owner: Ints) -> None:

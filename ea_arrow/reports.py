@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ea_arrow.schema import METRICS
+from ea_arrow.schema import ERRORS, METRICS, OUTCOMES
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ea_arrow.project import Project
 
 Shown = tuple[list[str], list[list[Any]]]
@@ -96,80 +98,148 @@ def _account(ledger: dict[str, Any]) -> str:
     return f"read {ledger['read']:,}, kept {ledger['kept']:,}{refused}"
 
 
-def long_metrics(project: Project, names: list[str], *, by_class: bool) -> pa.Table:
+def long_metrics(tables: dict[str, pa.Table], *, by_class: bool) -> pa.Table:
     """One row per number: of the mean over classes, or of each class."""
-    tables = []
-    for name in names:
-        table = project.metrics(name).to_arrow()
-        of_class = pc.is_valid(table["feature_hash"])
-        tables.append(table.filter(of_class if by_class else pc.invert(of_class)))
-    return pa.concat_tables(tables) if tables else METRICS.arrow.empty_table()
+    chosen = []
+    for table in tables.values():
+        is_class = pc.is_valid(table["class"])
+        chosen.append(table.filter(is_class if by_class else pc.invert(is_class)))
+    return pa.concat_tables(chosen) if chosen else METRICS.arrow.empty_table()
 
 
-def metric_lines(project: Project, name: str) -> Shown:
-    """The 12 numbers of one iteration, each with what it was computed at."""
+def metric_lines(name: str, table: pa.Table) -> Shown:
+    """The numbers of one iteration over all classes, each with what it was computed at."""
+    heading = [name, "value", "IoU", "area", "max detections", "labels"]
     rows = []
-    for row in long_metrics(project, [name], by_class=False).to_pylist():
-        iou = "0.50:0.95" if row["iou_threshold"] is None else f"{row['iou_threshold']:.2f}"
+    for row in table.filter(pc.is_null(table["class"])).to_pylist():
         value = None if row["value"] is None else f"{row['value']:.6f}"
         rows.append(
-            [row["metric"], value, iou, row["area_range"], row["max_detections"], row["n_labels"]]
+            [
+                _named(row),
+                value,
+                _iou(row),
+                row["area_range"],
+                row["max_detections"],
+                row["n_labels"],
+            ]
         )
-    return [name, "value", "IoU", "area", "max detections", "labels"], rows
+    used = [i for i in range(len(heading)) if i < 2 or any(row[i] is not None for row in rows)]
+    return [heading[i] for i in used], [[row[i] for i in used] for row in rows]
 
 
-def metrics_by_iteration(project: Project, names: list[str]) -> Shown:
-    """Iterations side by side."""
-    rows = []
-    for name in names:
-        values = _overall(project.metrics(name).to_arrow())
-        rows.append([name, *(_rounded(values.get(metric)) for metric in _SHORT)])
-    return ["iteration", *_SHORT], rows
+def _named(row: dict[str, Any]) -> str:
+    """A number's name, with the attribute it is of."""
+    attribute = row["attribute_hash"]
+    return f"{row['metric']} of {attribute}" if attribute else str(row["metric"])
 
 
-def metrics_by_class(project: Project, name: str) -> Shown:
+def _iou(row: dict[str, Any]) -> str | None:
+    if row["iou_threshold"] is not None:
+        return f"{row['iou_threshold']:.2f}"
+    return None if row["iou_type"] is None else "mean"
+
+
+def metrics_by_iteration(tables: dict[str, pa.Table]) -> Shown:
+    """Iterations, or slices, side by side."""
+    found = {name: _overall(table) for name, table in tables.items()}
+    names = _columns(name for values in found.values() for name in values)
+    rows = [[name, *(_rounded(values.get(n)) for n in names)] for name, values in found.items()]
+    return ["iteration", *names], rows
+
+
+def metrics_by_class(name: str, table: pa.Table) -> Shown:
     """One row per class that has labels or predictions."""
-    table = project.metrics(name).to_arrow()
-    rows: dict[str, list[Any]] = {}
-    for row in table.filter(pc.is_valid(table["feature_hash"])).to_pylist():
-        line = rows.setdefault(row["feature_hash"], [row["class"], None, None])
-        if row["metric"] == "AP":
-            line[1:3] = [row["n_labels"], row["n_predictions"]]
-        if row["metric"] in _SHORT:
-            line.append(_rounded(row["value"]))
-    used = [line for line in rows.values() if line[1] or line[2]]
-    return [name, "labels", "predictions", *_SHORT], used
+    lines: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in table.filter(pc.is_valid(table["class"])).to_pylist():
+        key = row["feature_hash"], row["option_hash"]
+        line = lines.setdefault(key, {"class": row["class"], "labels": 0, "predictions": 0})
+        line["labels"] = max(line["labels"], row["n_labels"])
+        line["predictions"] = max(line["predictions"], row["n_predictions"])
+        line[row["metric"]] = row["value"]
+    names = _columns(name for line in lines.values() for name in list(line)[3:])
+    rows = [
+        [*list(line.values())[:3], *(_rounded(line.get(n)) for n in names)]
+        for line in lines.values()
+        if line["labels"] or line["predictions"]
+    ]
+    return [name, "labels", "predictions", *names], rows
 
 
-def id_zero_note(project: Project, name: str) -> str | None:
-    """What pycocotools' handling of a label with the id 0 does to the numbers, if there is one."""
-    values = _overall(project.metrics(name, protocol="coco_id_zero_counts").to_arrow())
-    if not values:
-        return None
-    return (
-        f"{name}: a label has the id 0, which pycocotools never counts as found, and so neither do "
-        f"these numbers. If it counted, AP would be {values['AP']:.6f}."
-    )
+def _columns(names: Iterable[str]) -> list[str]:
+    """The numbers for which there is room; of COCO's twelve, seven."""
+    found = list(dict.fromkeys(names))
+    return list(_SHORT) if set(_SHORT) <= set(found) else found
 
 
 def _rounded(value: float | None) -> str | None:
     return None if value is None else f"{value:.3f}"
 
 
-def box_note(project: Project, name: str) -> str | None:
-    """What to know about box metrics of an iteration that holds other things than boxes."""
-    counts = project.formats(name)
-    shaped = counts.get("mask", 0) + counts.get("polygon", 0)
-    if shaped:
-        return (
-            f"{name}: {shaped:,} masks or polygons take part with their enclosing boxes; these are "
-            "box metrics, not those of segmentation."
-        )
-    if counts and not counts.keys() - {"classification"}:
-        return f"{name}: holds classifications only; they are stored, and not scored yet."
-    return None if counts else f"{name}: holds no predictions."
+def error_counts(matches: pa.Table, classes: pa.Table, *, by_class: bool) -> pa.Table:
+    """How many errors of each kind there are: a row each, or a row per class."""
+    names = {row["feature_hash"]: row["name"] for row in classes.to_pylist()}
+    keys = ["feature_hash", "outcome", "error"] if by_class else ["outcome", "error"]
+    found = matches.group_by(keys).aggregate([([], "count_all")]).to_pylist()
+    if not by_class:
+        found.sort(key=lambda row: (OUTCOMES.index(row["outcome"]), -row["count_all"]))
+        columns: dict[str, list[Any]] = {
+            "outcome": [row["outcome"] for row in found],
+            "error": [row["error"] for row in found],
+            "count": [row["count_all"] for row in found],
+        }
+        return pa.table(columns)
+    rows: dict[str, dict[str, Any]] = {key: {} for key in names}
+    for row in found:
+        kind = " ".join(filter(None, (row["outcome"], row["error"])))
+        rows[row["feature_hash"]][kind] = row["count_all"]
+    kinds = ["TP", *(f"FP {e}" for e in ERRORS[:5]), *(f"FN {ERRORS[i]}" for i in (5, 0, 1))]
+    used = {key: row for key, row in rows.items() if row}
+    columns = {"class": [names[key] for key in used]}
+    columns |= {kind: [row.get(kind, 0) for row in used.values()] for kind in kinds}
+    return pa.table(columns)
+
+
+MOST_SQUARE: Final = 16
+_BACKGROUND: Final = "(background)"
+
+
+def confusion_square(table: pa.Table) -> Shown:
+    """A row per label's class and a column per prediction's class."""
+    cells: dict[str, dict[str, int]] = {}
+    for row in table.to_pylist():
+        label = row["label_class"] or _BACKGROUND
+        cells.setdefault(label, {})[row["predicted_class"] or _BACKGROUND] = row["count"]
+    names = dict.fromkeys([*cells, *(name for row in cells.values() for name in row)])
+    ordered = [*(name for name in names if name != _BACKGROUND), _BACKGROUND]
+    lines = [[name, *(cells.get(name, {}).get(other, 0) for other in ordered)] for name in ordered]
+    return ["label", *ordered], lines
+
+
+def confusion_pairs(table: pa.Table) -> Shown:
+    """The most frequent cells off the diagonal and outside of the background."""
+    rows = [
+        [row["label_class"], row["predicted_class"], row["count"]]
+        for row in table.to_pylist()
+        if row["label_hash"]
+        and row["predicted_hash"]
+        and row["label_hash"] != row["predicted_hash"]
+    ]
+    rows.sort(key=lambda row: -row[2])
+    return ["label", "predicted as", "count"], rows[:20]
+
+
+def operating_lines(points: pa.Table, *, by_class: bool) -> Shown:
+    """Operating points of all classes together, or of each."""
+    columns = ["confidence", "precision", "recall", "f1", "tp", "fp", "fn"]
+    is_class = pc.is_valid(points["class"])
+    chosen = points.filter(is_class if by_class else pc.invert(is_class))
+    rows = [
+        [row["class"] or "all classes", *(row[name] for name in columns)]
+        for row in chosen.to_pylist()
+    ]
+    return ["class", *columns], rows
 
 
 def _overall(table: pa.Table) -> dict[str, float | None]:
-    rows = table.filter(pc.is_null(table["feature_hash"])).to_pylist()
-    return {row["metric"]: row["value"] for row in rows}
+    rows = table.filter(pc.is_null(table["class"])).to_pylist()
+    return {_named(row): row["value"] for row in rows}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ea_arrow.errors import EaArrowError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     import polars as pl
     import pyarrow as pa
@@ -22,12 +22,17 @@ class Result:
     Anything that reads the Arrow C stream interface takes it as it is:
     ``polars.DataFrame(result)``, ``pyarrow.table(result)``, DuckDB.
 
+    Attributes:
+        notes: What to know about the numbers, in sentences.
+
     Args:
         table: The rows.
+        notes: Such sentences.
     """
 
-    def __init__(self, table: pa.Table) -> None:
+    def __init__(self, table: pa.Table, notes: Iterable[str] = ()) -> None:
         self._table = table
+        self.notes = list(notes)
 
     def __len__(self) -> int:
         return int(self._table.num_rows)

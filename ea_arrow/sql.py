@@ -8,10 +8,12 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 
-from ea_arrow import derived
+from ea_arrow import cache, derived
 from ea_arrow.errors import QueryError
+from ea_arrow.questions import Question
 from ea_arrow.schema import (
     CLASSES,
     DATA_UNITS,
@@ -22,13 +24,14 @@ from ea_arrow.schema import (
     PREDICTIONS,
     REJECTS,
 )
+from ea_arrow.slices import Subset
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from ea_arrow.schema import TableSpec
-    from ea_arrow.store import Store
+    from ea_arrow.store import Iteration, Store
 
 _DETAILS: Final = """
 CREATE VIEW {name}_details AS
@@ -51,7 +54,7 @@ _WRITES: Final = re.compile(
 )
 
 
-def query(store: Store, sql: str) -> pa.Table:
+def query(store: Store, sql: str, question: Question | None = None) -> pa.Table:
     """Run one SELECT over the project's views.
 
     Views: ``predictions``, ``labels`` (and both with ``_details``: class name, title, size and
@@ -61,6 +64,7 @@ def query(store: Store, sql: str) -> pa.Table:
     Args:
         store: The project.
         sql: One statement that reads.
+        question: Protocol, IoU threshold and type of ``matches``.
 
     Returns:
         The result.
@@ -78,7 +82,7 @@ def query(store: Store, sql: str) -> pa.Table:
             }
         )
         try:
-            return _run(connection, store, sql)
+            return _run(connection, store, sql, question or Question())
         except (duckdb.Error, UnicodeError) as error:
             raise _failed(str(error)) from error
         except RuntimeError as error:
@@ -89,9 +93,33 @@ def query(store: Store, sql: str) -> pa.Table:
             connection.close()
 
 
-def _run(connection: duckdb.DuckDBPyConnection, store: Store, sql: str) -> pa.Table:
+def select_units(store: Store, where: str, name: str | None = None) -> Subset:
+    """Find the data units for which a condition holds.
+
+    Args:
+        store: The project.
+        where: An expression over ``data_units``; it may ask the other views too.
+        name: What to call them; by default the condition itself.
+
+    Raises:
+        QueryError: It is wrong, or no condition.
+    """
+    units = query(store, f"SELECT unit_id FROM data_units WHERE (\n{where}\n)")
+    if units.column_names != ["unit_id"]:
+        raise QueryError(f"Not a condition: {where}", hint='For example: --where "width > 1000"')
+    found = units.column(0).to_numpy()
+    flags = np.zeros(len(store.data_units()), bool)
+    if len(np.unique(found)) != len(found) or not (found < len(flags)).all():
+        raise QueryError(f"Not a condition: {where}", hint='For example: --where "width > 1000"')
+    flags[found] = True
+    return Subset(" ".join(where.split()) if name is None else name, flags)
+
+
+def _run(
+    connection: duckdb.DuckDBPyConnection, store: Store, sql: str, question: Question
+) -> pa.Table:
     selection = _selection(connection, sql)
-    views = _Views(connection, store)
+    views = _Views(connection, store, question)
     views.make(sql)
     named = {str(path) for path in views.files} | {_unglobbed(path) for path in views.files}
     connection.execute("SET allowed_paths = " + _literals(named))
@@ -156,8 +184,10 @@ def _not_a_selection(found: str) -> QueryError:
 class _Views:
     """Makes the views and remembers the files they read."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, store: Store) -> None:
-        self.connection, self.store = connection, store
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, store: Store, question: Question
+    ) -> None:
+        self.connection, self.store, self.question = connection, store, question
         self.files: list[Path] = []
 
     def make(self, sql: str) -> None:
@@ -196,12 +226,26 @@ class _Views:
     def _of_results(self, spec: TableSpec, *, compute: bool) -> None:
         iterations = self.store.iterations().values() if compute else ()
         results = derived.Results(self.store)
-        found = [results.file_or_table(iteration, spec) for iteration in iterations]
+        found = [
+            results.file_or_table(spec, iteration, question)
+            for iteration in iterations
+            for question in self._questions(spec, results, iteration)
+        ]
         files = [result for result in found if not isinstance(result, pa.Table)]
         if len(files) == len(found):
             self._of_files(spec, files)
         else:  # the project cannot be written to
-            self._of_table(spec, pa.concat_tables(derived.read(result) for result in found))
+            self._of_table(spec, pa.concat_tables(cache.read(result) for result in found))
+
+    def _questions(
+        self, spec: TableSpec, results: derived.Results, iteration: Iteration
+    ) -> list[Question]:
+        if spec is MATCHES:
+            return [self.question]
+        asked = [Question()]
+        if "classification" in results.formats(iteration):
+            asked.append(Question(protocol="classification"))
+        return asked
 
 
 def _names(sql: str, spec: TableSpec) -> bool:

@@ -25,7 +25,7 @@ from ea_arrow.files import FileWriter, sync, writing
 from ea_arrow.schema import SCHEMA_VERSION, VERSION_KEY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from ea_arrow.schema import TableSpec
 
@@ -161,13 +161,14 @@ class Table:
         """Read live rows into memory, partition columns included.
 
         Args:
-            columns: Which, all by default.
+            columns: Which, all by default; ``mask.area`` is a part of a column.
             partition: Only of this partition.
             files: Read these instead: what was live when something else was decided.
             as_dictionary: String columns to return dictionary-encoded.
         """
-        names = list(columns or self.spec.names)
-        stored = [n for n in names if n not in self.spec.partition_by]
+        wanted = list(columns or self.spec.names)
+        stored = [n for n in wanted if n not in self.spec.partition_by]
+        names = list(dict.fromkeys(n.partition(".")[0] for n in wanted))
         tables = []
         for file in self.files(partition) if files is None else files:
             table = pq.ParquetFile(
@@ -181,6 +182,15 @@ class Table:
             return pa.concat_tables(tables).unify_dictionaries()
         schema = self.spec.arrow
         return pa.schema([schema.field(n) for n in names]).empty_table()
+
+    def batches(self, column: str, files: Sequence[DataFile]) -> Iterator[pa.Array]:
+        """Read one part of a column, as ``mask.counts``, a row group at a time."""
+        for file in files:
+            parquet = pq.ParquetFile(self.root / file.path, memory_map=True)
+            for group in range(parquet.num_row_groups):
+                table = parquet.read_row_group(group, columns=[column])
+                for batch in table.to_batches():
+                    yield batch.column(0).field(0)
 
     def append(self, rows: pa.Table, metadata: Mapping[str, Any]) -> None:
         """Write rows of an unpartitioned table and publish them."""

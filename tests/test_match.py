@@ -5,9 +5,10 @@ import pyarrow as pa
 import pytest
 
 from ea_arrow import schema
+from ea_arrow.candidates import ANY_OVERLAP, find_candidates
 from ea_arrow.errors import SchemaError
-from ea_arrow.match import match_boxes
-from ea_arrow.pairs import arrange, box_pairs
+from ea_arrow.evidence import matches
+from ea_arrow.tide import BACKGROUND_IOU
 from tests.parity.oracle import Case, Guess, Truth, to_tables
 
 SQUARE = (0, 0, 10, 10)
@@ -16,8 +17,17 @@ MOST = (0, 0, 10, 8)  # 0.8
 FAR = (300, 300, 10, 10)
 
 
+def candidates_of(*tables, most=10**9):
+    return find_candidates(*tables, lowest=ANY_OVERLAP, most=most, lowest_across=BACKGROUND_IOU)
+
+
+def match_boxes(*tables, **options):
+    return matches(candidates_of(*tables), *tables[2:], **options)
+
+
 def match(case, iou_threshold=0.5, **options):
-    table = match_boxes(*to_tables(case), iou_threshold, iteration="run", **options)
+    tables = to_tables(case)
+    table = match_boxes(*tables, iou_threshold=iou_threshold, iteration="run", **options)
     assert table.schema == schema.MATCHES.arrow
     return table.to_pylist()
 
@@ -31,6 +41,7 @@ def test_a_hit():
     assert row == {
         "iteration": "run",
         "protocol": "coco",
+        "iou_type": "bbox",
         "iou_threshold": 0.5,
         "data_hash": "image-1",
         "frame": 0,
@@ -41,7 +52,16 @@ def test_a_hit():
         "confidence": 0.7,
         "outcome": "TP",
         "reason": "Matched label.",
+        "error": None,
+        "error_label_id": None,
+        "error_feature_hash": None,
+        "error_iou": None,
     }
+
+
+def test_masks_say_so():
+    (row,) = match(Case([Truth(SQUARE)], [Guess(MOST)]), iou_type="segm")
+    assert row["iou_type"] == "segm"
 
 
 def test_rows_are_predictions_in_order_then_missed_labels_in_order():
@@ -124,6 +144,22 @@ def test_more_than_100_predictions():
     assert [row["outcome"] for row in rows[1:]] == ["FP"] * 100 + ["FN"]
 
 
+def test_best_iou_is_unknown_where_candidates_leave_it_out():
+    tables = to_tables(Case([Truth(SQUARE)], [Guess(SQUARE, 0.1), *[Guess(FAR, 0.9)] * 100]))
+    rows = matches(candidates_of(*tables, most=100), *tables[2:]).to_pylist()
+    assert [row["iou"] for row in rows] == [None, *[0.0] * 100, None]
+    assert rows[0]["reason"] == "More than 100 predictions of the class in this data unit."
+
+
+def test_threshold_of_one_is_lowered_as_in_pycocotools():
+    almost = (0, 0, 10, 10 * (1 - 1e-11))
+    rows = match(Case([Truth(SQUARE)], [Guess(almost, 0.1), Guess(almost, 0.9)]), 1.0)
+    assert [row["outcome"] for row in rows] == ["FP", "TP"]
+    assert rows[0]["iou_threshold"] == 1.0
+    assert rows[0]["error"] == "duplicate"
+    assert "already matched" in rows[0]["reason"]
+
+
 def test_area_outside_of_every_range():
     rows = match(Case([], [Guess((0, 0, 1e6, 1e6))]))
     assert rows[0]["outcome"] == "ignored"
@@ -137,6 +173,13 @@ def test_label_with_id_zero():
     assert "id is 0" in rows[0]["reason"]
     assert "id is 0" in rows[1]["reason"]
     assert short(match(case, annotation_id_zero_counts=True)) == [(0, 0, 1.0, "TP")]
+
+
+def test_label_with_id_zero_under_a_prediction_of_an_area_that_does_not_count():
+    huge = (0, 0, 1e6, 1e6)
+    rows = match(Case([Truth(huge, area=100, id=0)], [Guess(huge)]))
+    assert short(rows) == [(0, None, 1.0, "ignored"), (None, 0, None, "FN")]
+    assert [row["error"] for row in rows] == [None, None]
 
 
 @pytest.mark.parametrize(
@@ -190,12 +233,12 @@ def test_pairs_are_those_of_one_data_unit_and_class():
         [Guess(SQUARE, 0.5, 2), Guess(SQUARE, 0.5), Guess(MOST, 0.9)],
         [1, 2],
     )
-    arranged = arrange(*to_tables(case))
-    pairs = box_pairs(arranged, 0.6, 100)
+    candidates = find_candidates(*to_tables(case), lowest=0.6)
+    arranged, pairs = candidates.arranged, candidates.pairs
     rows = zip(arranged.row[pairs.prediction], arranged.label_row[pairs.label], strict=True)
     assert [(int(p), int(g)) for p, g in rows] == [(2, 0), (2, 1), (1, 0), (0, 2)]
     assert pairs.iou.tolist() == [0.8, 0.625, 1.0, 1.0]
-    assert len(box_pairs(arranged, 0.6, 1).iou) == 3
+    assert len(find_candidates(*to_tables(case), lowest=0.6, most=1).pairs) == 3
 
 
 def test_unknown_class_is_refused():

@@ -29,14 +29,15 @@ LAYERS = (
     "sources.registry",
     "checks normalise rejects",
     "files tables",
-    "arranged parallel pairs masks rasterise candidates",
-    "match tide encord_match evidence metrics metrics.curves metrics.coco metrics.encord",
+    "arranged parallel pairs match masks rasterise candidates candidate_arrays",
+    "tide encord_match evidence encord_evidence metrics metrics.curves metrics.parameters metrics.coco",
+    "metrics.encord",
     "metrics.classification metrics.confusion metrics.operating",
-    "store derived importing",
-    "sql results project creation",
+    "store cache slices questions inputs metric_notes derived importing",
+    "sql results answers project creation",
     "reports schema_docs",
     "demo_images demo_data",
-    "cli.options cli.output cli.answers cli.imports cli.tour cli.projects cli cli.__main__",
+    "cli.options cli.output cli.answers cli.evidence cli.imports cli.tour cli.projects cli cli.__main__",
 )
 ORDER = [name for layer in LAYERS for name in layer.split()]
 
@@ -50,7 +51,7 @@ ONLY = {
     "pycocotools": {"masks", "rasterise"},
     "pandas": set(),
     "click": {"cli", "cli.answers", "cli.imports", "cli.options", "cli.output", "cli.projects"}
-    | {"cli.tour"},
+    | {"cli.tour", "cli.evidence"},
     "rich": {"cli.imports", "cli.output"},
 }
 

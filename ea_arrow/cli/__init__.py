@@ -13,7 +13,7 @@ import traceback
 import click
 
 from ea_arrow import __version__
-from ea_arrow.cli import answers, imports, projects
+from ea_arrow.cli import answers, evidence, imports, projects
 from ea_arrow.errors import EaArrowError, RejectedRowsError, did_you_mean
 
 CHECK_FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
@@ -51,6 +51,8 @@ def cli(debug: bool) -> None:
 for command in (
     *(projects.demo, projects.init, imports.import_, projects.ls, projects.show, projects.rm),
     *(projects.compact, answers.metrics, answers.query, projects.ontology, projects.print_),
+    *(evidence.matches, evidence.errors, evidence.confusion, evidence.operating_points),
+    *(evidence.curves, evidence.slices),
 ):
     cli.add_command(command)
 

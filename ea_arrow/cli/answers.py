@@ -1,71 +1,169 @@
-"""Commands that answer: metrics and SQL."""
+"""The command ``metrics``, and SQL."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ea_arrow.cli import output
-from ea_arrow.cli.options import format_option, open_project, project_option, suggested
+from ea_arrow.cli.options import (
+    AreaRange,
+    IouThresholds,
+    format_option,
+    open_project,
+    project_option,
+    subset_options,
+    suggested,
+    threshold_option,
+    type_option,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ea_arrow.project import Project
+    from ea_arrow.results import Result
 
 
 @click.command()
 @click.argument("name", required=False)
-@click.option("--by", type=click.Choice(["class"]), help="One row per class.")
+@click.option("--by", type=click.Choice(["class", "slice"]), help="One row per class or slice.")
+@click.option(
+    "--protocol",
+    type=click.Choice(["coco", "encord", "classification"]),
+    show_default="coco, and classification where there are any",
+    help="How predictions and labels are paired and averaged.",
+)
+@type_option
+@click.option(
+    "--iou",
+    "iou_thresholds",
+    type=IouThresholds(),
+    show_default="0.5:0.95:0.05; of encord 0.5",
+    help="IoU thresholds: 0.5, or 0.5,0.75, or from:to:step.",
+)
+@click.option(
+    "--area",
+    "areas",
+    type=AreaRange(),
+    multiple=True,
+    help="An area range in pixels², as tiny=0:256; instead of COCO's. Repeatable.",
+)
+@click.option(
+    "--max-detections",
+    type=click.IntRange(1),
+    multiple=True,
+    show_default="1, 10, 100",
+    help="Predictions counted per data unit and class. Repeatable.",
+)
+@click.option(
+    "--ignore-unmatched-frames",
+    is_flag=True,
+    help="With --protocol encord: recall over data units with predictions only.",
+)
+@subset_options
 @project_option
 @format_option
-def metrics(name: str | None, by: str | None, directory: Path | None, form: str) -> None:
-    """COCO box metrics of iteration NAME, or of all iterations.
+def metrics(
+    name: str | None, by: str | None, directory: Path | None, form: str, **options: Any
+) -> None:
+    """Metrics of iteration NAME, or of all iterations.
 
-    Equal to pycocotools to the last bit. JSON and the like have one row per number.
+    Protocol coco equals pycocotools to the last bit. JSON and the like have one row per number.
 
     \b
     Examples:  ea-arrow metrics
                ea-arrow metrics epoch-3 --by class
+               ea-arrow metrics epoch-3 --type segm --iou 0.5 --where "width > 1000"
                ea-arrow metrics epoch-3 --format json
     """
-    from ea_arrow.reports import long_metrics
-
     project = open_project(directory)
     names = [name] if name else list(project.iterations)
     if not names:
         command = suggested("import", "PREDICTIONS", directory=directory)
         output.note(f"No iterations yet. Next: {command}")
-    if form == "table":
-        print_metrics(project, names, by_class=by == "class")
-    else:
-        output.emit(long_metrics(project, names, by_class=by == "class"), form)
+    areas = dict(options.pop("areas"))
+    options["areas"] = {"all": (0.0, 1e10), **areas} if areas else None
+    options["max_detections"] = options["max_detections"] or None
+    print_metrics(project, names, by=by, form=form, **options)
 
 
-def print_metrics(project: Project, names: list[str], *, by_class: bool = False) -> None:
-    """Print the metrics of some iterations for people, with what each number means."""
-    from ea_arrow.reports import (
-        box_note,
-        id_zero_note,
-        metric_lines,
-        metrics_by_class,
-        metrics_by_iteration,
-    )
+def print_metrics(
+    project: Project,
+    names: list[str],
+    *,
+    by: str | None = None,
+    form: str = "table",
+    protocol: str | None = None,
+    **options: Any,
+) -> None:
+    """Print the metrics of some iterations, with what to know about them."""
+    protocols = [protocol] if protocol else _protocols(project, names)
+    for number, chosen in enumerate(protocols):
+        asked = {**options, "protocol": chosen}
+        if by == "slice":
+            results = _by_slice(project, names, asked)
+        else:
+            results = {name: project.metrics(name, **asked) for name in names}
+        if form != "table":
+            _emit_long(results, form, by_class=by == "class")
+            continue
+        if number:
+            click.echo()
+        _show(results, by_class=by == "class")
+    if form != "table" and not protocols:
+        _emit_long({}, form, by_class=False)
 
+
+def _protocols(project: Project, names: list[str]) -> list[str]:
+    """Both kinds where an iteration holds both; what is asked of programs is one table."""
+    held = {form for name in names for form in project.formats(name)}
+    answers = ["classification"] if "classification" in held else []
+    objects = ["coco"] if held - {"classification"} or not answers else []
+    return objects + answers
+
+
+def _by_slice(project: Project, names: list[str], asked: dict[str, Any]) -> dict[str, Result]:
+    if not project.slices:
+        raise click.UsageError("There are no slices yet. See 'ea-arrow slices --help'.")
+    found = {}
+    for name in names:
+        found[f"{name} all"] = project.metrics(name, **asked)
+        for part in project.slices:
+            found[f"{name} {part}"] = project.metrics(name, **{**asked, "slice": part})
+    return found
+
+
+def _emit_long(results: dict[str, Result], form: str, *, by_class: bool) -> None:
+    from ea_arrow.reports import long_metrics
+
+    tables = {name: result.to_arrow() for name, result in results.items()}
+    output.emit(long_metrics(tables, by_class=by_class), form)
+
+
+def _show(results: dict[str, Result], *, by_class: bool) -> None:
+    from ea_arrow.reports import metric_lines, metrics_by_class, metrics_by_iteration
+
+    tables = {name: result.to_arrow() for name, result in results.items()}
     if by_class:
-        for number, name in enumerate(names):
+        for number, (name, table) in enumerate(tables.items()):
             if number:
                 click.echo()
-            output.show(*metrics_by_class(project, name))
-    elif len(names) == 1:
-        output.show(*metric_lines(project, names[0]))
-    elif names:
-        output.show(*metrics_by_iteration(project, names))
-    for name in names:
-        for warning in (box_note(project, name), id_zero_note(project, name)):
-            if warning:
-                output.note(warning)
+            output.show(*metrics_by_class(name, table))
+    elif len(tables) == 1:
+        for name, table in tables.items():
+            output.show(*metric_lines(name, table))
+    elif tables:
+        output.show(*metrics_by_iteration(tables))
+    _say(f"{name}: {note}" for name, result in results.items() for note in result.notes)
+
+
+def _say(notes: Iterable[str]) -> None:
+    for note in notes:
+        output.note(note)
 
 
 @click.command()
@@ -76,13 +174,25 @@ def print_metrics(project: Project, names: list[str], *, by_class: bool = False)
     type=click.Path(path_type=Path, dir_okay=False, exists=True, allow_dash=True),
     help="Read the query from a file; - for standard input.",
 )
+@click.option(
+    "--protocol",
+    type=click.Choice(["coco", "encord"]),
+    default="coco",
+    show_default=True,
+    help="Of the view matches.",
+)
+@type_option
+@threshold_option
 @project_option
 @format_option
-def query(sql: str | None, file: Path | None, directory: Path | None, form: str) -> None:
+def query(
+    sql: str | None, file: Path | None, directory: Path | None, form: str, **options: Any
+) -> None:
     """Run one SQL SELECT over the project (DuckDB; it cannot write).
 
     Views: predictions, predictions_details, labels, labels_details, data_units, classes,
-    iterations, matches, metrics, rejects. `describe predictions` lists columns.
+    iterations, matches, metrics, rejects. `describe predictions` lists columns. --protocol, --type
+    and --iou say which matches the view matches holds.
 
     \b
     Examples:  ea-arrow query "select outcome, count(*) from matches group by all"
@@ -95,4 +205,4 @@ def query(sql: str | None, file: Path | None, directory: Path | None, form: str)
             sql = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
             raise click.UsageError(f"{file}: is not UTF-8 text.") from error
-    output.emit(open_project(directory).sql(sql or "").to_arrow(), form)
+    output.emit(open_project(directory).sql(sql or "", **options).to_arrow(), form)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     from ea_arrow.project import Project
 
+MOST_THRESHOLDS = 1000
 FORMATS = ("table", "json", "ndjson", "csv", "md", "parquet")
 
 
@@ -37,6 +39,92 @@ def format_option(command: Callable[..., Any]) -> Callable[..., Any]:
         show_default=True,
         help="How to print; parquet is binary and wants a file: > FILE.",
     )(command)
+
+
+class IouThresholds(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.2
+    """``0.5``, ``0.5,0.75`` or ``0.5:0.95:0.05`` (from, to, step)."""
+
+    name = "iou"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, ...]:
+        """Return the thresholds."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            if ":" in value:
+                return _range(*map(float, value.split(":")))
+            return tuple(float(part) for part in value.split(","))
+        except (TypeError, ValueError):
+            self.fail(f"{value!r}: expected 0.5, 0.5,0.75 or 0.5:0.95:0.05", param, ctx)
+
+
+def _range(low: float, high: float, step: float) -> tuple[float, ...]:
+    """Return the thresholds that NumPy's linspace makes: pycocotools' own for 0.5:0.95:0.05."""
+    import numpy as np
+
+    if not (step > 0 and low <= high and math.isfinite(high)):
+        raise ValueError
+    count = round((high - low) / step) + 1
+    if count > MOST_THRESHOLDS:
+        raise ValueError
+    return tuple(np.linspace(low, high, count).tolist())
+
+
+class AreaRange(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.2
+    """``NAME=LOW:HIGH`` in pixels²."""
+
+    name = "area"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, tuple[float, float]]:
+        """Return the name and the range."""
+        name, _, ends = str(value).partition("=")
+        low, _, high = ends.partition(":")
+        try:
+            return name, (float(low or 0), float(high or 1e10))
+        except ValueError:
+            self.fail(f"{value!r}: expected NAME=LOW:HIGH, as tiny=0:256", param, ctx)
+
+
+def type_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--type``."""
+    return click.option(
+        "--type",
+        "iou_type",
+        type=click.Choice(["bbox", "segm"]),
+        show_default="what the iteration holds",
+        help="Compare boxes or masks.",
+    )(command)
+
+
+def threshold_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--iou`` for one threshold."""
+    return click.option(
+        "--iou",
+        "iou_threshold",
+        type=float,
+        default=0.5,
+        show_default=True,
+        help="IoU from which a prediction can match a label.",
+    )(command)
+
+
+def subset_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--where``, ``--slice`` and ``--no-cache``."""
+    for option in (
+        click.option(
+            "--cache/--no-cache",
+            default=True,
+            help="Use and keep results; with --no-cache compute again and keep nothing.",
+        ),
+        click.option("--slice", help="Only data units of this slice (see ea-arrow slices)."),
+        click.option("--where", help="Only data units that meet an SQL condition."),
+    ):
+        command = option(command)
+    return command
 
 
 def suggested(*arguments: str, directory: Path | None) -> str:

@@ -161,7 +161,7 @@ class _Tour:
         _say(f"AP went from {first[None]:.2f} to {last[None]:.2f}. So it seems.")
         _step("4. For every class?")
         _command("metrics", "--by", "class", *self._there)
-        print_metrics(self.project, names, by_class=True)
+        print_metrics(self.project, names, by="class")
         for name, value in last.items():
             if value < first[name]:
                 _say(f"No: AP of {name} fell from {first[name]:.2f} to {value:.2f}.")

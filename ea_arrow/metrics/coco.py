@@ -2,105 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ea_arrow.candidates import IouType, beyond, effective_thresholds, find_candidates
+from ea_arrow.candidates import beyond, effective_thresholds, find_candidates
 from ea_arrow.conform import conform
 from ea_arrow.errors import EaArrowError
 from ea_arrow.match import match_pairs
 from ea_arrow.metrics.curves import Curves, Matched
-from ea_arrow.schema import METRICS
+from ea_arrow.metrics.parameters import CocoParameters as CocoParameters
+from ea_arrow.metrics.parameters import Number, numbers_of
+from ea_arrow.schema import CURVES, METRICS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from ea_arrow.arranged import Bools, Floats, Ints
     from ea_arrow.candidates import Candidates
-
-AREAS: Mapping[str, tuple[float, float]] = MappingProxyType(
-    {
-        "all": (0.0, 1e10),
-        "small": (0.0, 32.0**2),
-        "medium": (32.0**2, 96.0**2),
-        "large": (96.0**2, 1e10),
-    }
-)
-
-
-@dataclass(frozen=True)
-class CocoParameters:
-    """What pycocotools calls ``Params``; the defaults are its own.
-
-    Attributes:
-        iou_type: Compare boxes (``bbox``) or masks (``segm``).
-        iou_thresholds: IoU from which a pair can match (T), ascending, above 0.
-        recall_thresholds: Recalls at which precision is read (R), ascending.
-        areas: Name → (lowest, highest) area in pixels², both ends included (A).
-        max_detections: Most confident predictions counted per data unit and class (M); sorted.
-        annotation_id_zero_counts: pycocotools never counts a label whose id is 0 as found. ``True``
-            gives the corrected numbers.
-    """
-
-    iou_type: IouType = "bbox"
-    iou_thresholds: tuple[float, ...] = tuple(np.linspace(0.5, 0.95, 10).tolist())
-    recall_thresholds: tuple[float, ...] = tuple(np.linspace(0.0, 1.0, 101).tolist())
-    areas: Mapping[str, tuple[float, float]] = field(default_factory=lambda: AREAS)
-    max_detections: tuple[int, ...] = (1, 10, 100)
-    annotation_id_zero_counts: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("iou_thresholds", "recall_thresholds", "max_detections", "areas"):
-            if not len(getattr(self, name)):
-                message = f"CocoParameters.{name} is empty; at least one value is needed."
-                raise EaArrowError(message)
-        for name in ("iou_thresholds", "recall_thresholds"):
-            values = tuple(float(value) for value in getattr(self, name))
-            if list(values) != sorted(values):
-                message = f"CocoParameters.{name} must ascend, got {values}."
-                raise EaArrowError(message)
-            object.__setattr__(self, name, values)
-        object.__setattr__(self, "max_detections", tuple(sorted(self.max_detections)))
-
+    from ea_arrow.match import Matching
 
 _DEFAULTS = CocoParameters()
-
-
-@dataclass(frozen=True)
-class _Metric:
-    """One of the 12 numbers; ``cut`` is its place among the maximum detections, −1 the largest."""
-
-    name: str
-    iou: float | None = None
-    area: str = "all"
-    cut: int = -1
-    nominal_cut: int = 100
-
-    @property
-    def is_recall(self) -> bool:
-        return self.name.startswith("AR")
-
-
-METRICS_OF_COCO = (
-    _Metric("AP"),
-    _Metric("AP50", iou=0.5),
-    _Metric("AP75", iou=0.75),
-    _Metric("APs", area="small"),
-    _Metric("APm", area="medium"),
-    _Metric("APl", area="large"),
-    _Metric("AR1", cut=0, nominal_cut=1),
-    _Metric("AR10", cut=1, nominal_cut=10),
-    _Metric("AR100"),
-    _Metric("ARs", area="small"),
-    _Metric("ARm", area="medium"),
-    _Metric("ARl", area="large"),
-)
 
 
 @dataclass(frozen=True)
@@ -120,6 +44,11 @@ class CocoEvaluation:
     labels_with_id_zero: bool
     _matched: Matched
     _curves: Curves
+
+    @property
+    def matching(self) -> Matching:
+        """Which pairs of the candidates match, per area range."""
+        return self._matched.matching
 
     @property
     def precision(self) -> Floats:
@@ -204,104 +133,116 @@ class CocoEvaluation:
         return values[:, np.argsort(self._matched.arranged.prediction_id)]
 
     def summary(self) -> dict[str, float]:
-        """Return the 12 numbers; −1 where no class has labels that count.
+        """Return the numbers by name; −1 where no class has labels that count.
 
-        AP and AR100 are read at the largest of ``max_detections``, AR1 and AR10 at the first and
-        second of three or more. pycocotools prints −1 for AP unless one of them is 100.
+        With the default parameters these are pycocotools' twelve, in its order. AP is read at the
+        largest of ``max_detections``; pycocotools prints −1 for it unless that is 100.
         """
-        summary = {}
-        for metric in METRICS_OF_COCO:
-            cells = self._cells(metric)
-            defined = cells[cells > -1]
-            summary[metric.name] = float(np.mean(defined)) if len(defined) else -1.0
-        return summary
+        return {number.name: self._mean(number) for number in numbers_of(self.parameters)}
 
-    def _cells(self, metric: _Metric) -> Floats:
-        """Return the cells a metric averages over: (T, R, K), for recall (T, K)."""
-        area, cut = self._area(metric), self._cut(metric)
-        if metric.is_recall:
-            array = self.recall[..., 0 if cut is None else cut]
-        else:  # a precision is always read at the largest cut
-            array = self._precision_at_last_cut
-        if metric.iou is not None:
-            array = array[np.array(self.parameters.iou_thresholds) == metric.iou]
-        if area is None or cut is None:
-            return array[:0, ..., 0]
-        return array[..., area]
+    def _mean(self, number: Number) -> float:
+        cells = self._cells(number)
+        defined = cells[cells > -1]
+        return float(np.mean(defined)) if len(defined) else -1.0
 
-    def _area(self, metric: _Metric) -> int | None:
-        names = list(self.parameters.areas)
-        return names.index(metric.area) if metric.area in names else None
-
-    def _cut(self, metric: _Metric) -> int | None:
-        last = len(self.parameters.max_detections) - 1
-        if metric.cut < 0:
-            return last
-        return metric.cut if metric.cut < last else None
+    def _cells(self, number: Number) -> Floats:
+        """Return the cells a number averages over: (T, R, K), for recall (T, K)."""
+        array = self.recall[..., number.cut] if number.is_recall else self._precision_at_last_cut
+        if number.threshold is not None:
+            array = array[number.threshold : number.threshold + 1]
+        return array[..., number.area]
 
     def to_metrics(self, iteration: str, provenance: str, subset: str = "all") -> pa.Table:
-        """Return the 12 numbers over all classes, then those of each class, as ``METRICS``.
+        """Return the numbers over all classes, then those of each class, as ``METRICS``.
 
         Args:
             iteration: Name of the iteration.
             provenance: Fingerprint of the inputs.
             subset: Name of the subset of data units that the input tables hold.
         """
-        summary = self.summary()
-        overall = np.array([[summary[metric.name]] for metric in METRICS_OF_COCO])
-        each = np.array([self._per_class(metric) for metric in METRICS_OF_COCO])
-        labels = np.array([self._labels_counted(metric) for metric in METRICS_OF_COCO])
+        numbers, parameters = numbers_of(self.parameters), self.parameters
+        overall = np.array([[self._mean(number)] for number in numbers])
+        each = np.array([self._per_class(number) for number in numbers])
+        labels = np.array([self.n_labels[:, number.area] for number in numbers])
         value = np.concatenate([overall, each], axis=1).T.ravel()
         n_labels = np.concatenate([labels.sum(axis=1, keepdims=True), labels], axis=1).T.ravel()
         n_predictions = np.append(self.n_predictions.sum(), self.n_predictions)
-        n_cells, n_metrics = len(n_predictions), len(METRICS_OF_COCO)
-        protocol = "coco_id_zero_counts" if self.parameters.annotation_id_zero_counts else "coco"
-
-        def per_metric(values: list[Any]) -> pa.Array:
-            return pa.array(values * n_cells)
-
-        def per_class(values: list[str]) -> pa.Array:
-            return pa.array([None, *values], pa.string()).take(
-                pa.array(np.repeat(np.arange(n_cells), n_metrics))
-            )
-
-        n_rows = len(value)
+        n_cells, n_numbers, n_rows = len(n_predictions), len(numbers), len(value)
+        areas, thresholds = list(parameters.areas), parameters.iou_thresholds
+        one = thresholds[0] if len(thresholds) == 1 else None
+        same = {
+            "iteration": iteration,
+            "protocol": "coco_id_zero_counts" if parameters.annotation_id_zero_counts else "coco",
+            "iou_type": parameters.iou_type,
+            "subset": subset,
+            "provenance": provenance,
+        }
+        per_number: dict[str, list[Any]] = {
+            "metric": [n.name for n in numbers],
+            "area_range": [areas[n.area] for n in numbers],
+            "iou_threshold": [one if n.threshold is None else thresholds[n.threshold]
+                              for n in numbers],
+            "max_detections": [parameters.max_detections[n.cut] for n in numbers],
+        }  # fmt: skip
+        per_class = {"feature_hash": self.feature_hashes, "class": self.class_names}
+        cell = pa.array(np.repeat(np.arange(n_cells), n_numbers))
         columns = {
-            "iteration": pa.repeat(iteration, n_rows),
-            "protocol": pa.repeat(protocol, n_rows),
-            "iou_type": pa.repeat(self.parameters.iou_type, n_rows),
-            "subset": pa.repeat(subset, n_rows),
-            "metric": per_metric([metric.name for metric in METRICS_OF_COCO]),
-            "feature_hash": per_class(self.feature_hashes),
+            **{name: pa.repeat(value, n_rows) for name, value in same.items()},
+            **{
+                name: pa.array([None, *values], pa.string()).take(cell)
+                for name, values in per_class.items()
+            },
+            **{
+                name: pa.array(values * n_cells, METRICS.arrow.field(name).type)
+                for name, values in per_number.items()
+            },
             "attribute_hash": pa.nulls(n_rows, pa.string()),
             "option_hash": pa.nulls(n_rows, pa.string()),
-            "class": per_class(self.class_names),
-            "area_range": per_metric([metric.area for metric in METRICS_OF_COCO]),
-            "iou_threshold": per_metric([metric.iou for metric in METRICS_OF_COCO]),
-            "max_detections": per_metric([self._most(metric) for metric in METRICS_OF_COCO]),
             "value": pa.array(value, mask=value < 0),
             "n_labels": pa.array(n_labels),
-            "n_predictions": pa.array(np.repeat(n_predictions, n_metrics)),
-            "provenance": pa.repeat(provenance, n_rows),
+            "n_predictions": pa.array(np.repeat(n_predictions, n_numbers)),
         }
         return conform(pa.table(columns), METRICS)
 
-    def _per_class(self, metric: _Metric) -> Floats:
-        """Return a metric of each class (K), −1 where not defined."""
-        cells = np.moveaxis(self._cells(metric), -1, 0)
+    def _per_class(self, number: Number) -> Floats:
+        """Return a number of each class (K), −1 where not defined."""
+        cells = np.moveaxis(self._cells(number), -1, 0)
         if not cells[:1].size:
             return np.full(len(self.feature_hashes), -1.0)
         # A class's cells are all −1 or none is, and rows are summed as np.mean sums one class.
         means: Floats = np.ascontiguousarray(cells).reshape(len(cells), -1).mean(axis=1)
         return means
 
-    def _labels_counted(self, metric: _Metric) -> Ints:
-        area = self._area(metric)
-        return np.zeros_like(self.n_predictions) if area is None else self.n_labels[:, area]
+    def to_curves(self, iteration: str, subset: str = "all") -> pa.Table:
+        """Return precision and score at each recall as ``CURVES``, of classes with labels.
 
-    def _most(self, metric: _Metric) -> int:
-        cut = self._cut(metric)
-        return metric.nominal_cut if cut is None else self.parameters.max_detections[cut]
+        One row per class, IoU threshold, area range and recall, at the largest cut.
+        """
+        last = len(self.parameters.max_detections) - 1
+        precision, scores = (
+            np.moveaxis(array[..., 0], [0, 1, 2, 3], [1, 3, 0, 2])  # (K, T, A, R)
+            for array in self._curves.precision_and_scores((last,))
+        )
+        klass, threshold, area, recall = (axis.ravel() for axis in np.indices(precision.shape))
+        n_rows = len(klass)
+        parameters = self.parameters
+        taken = {
+            "feature_hash": (self.feature_hashes, pa.string(), klass),
+            "class": (self.class_names, pa.string(), klass),
+            "iou_threshold": (parameters.iou_thresholds, pa.float64(), threshold),
+            "area_range": (list(parameters.areas), pa.string(), area),
+            "recall": (parameters.recall_thresholds, pa.float64(), recall),
+        }
+        same = {"iteration": iteration, "iou_type": parameters.iou_type, "subset": subset}
+        columns = {
+            **{name: pa.repeat(value, n_rows) for name, value in same.items()},
+            **{name: pa.array(v, kind).take(pa.array(at)) for name, (v, kind, at) in taken.items()},
+            "max_detections": pa.repeat(parameters.max_detections[last], n_rows),
+            "precision": pa.array(precision.ravel()),
+            "confidence": pa.array(scores.ravel()),
+        }
+        defined = precision.ravel() > -1
+        return conform(pa.table(columns).filter(pa.array(defined)), CURVES)
 
 
 def evaluate(
@@ -355,15 +296,19 @@ def evaluate_candidates(
         )
         raise EaArrowError(message)
     arranged, pairs = candidates.arranged, candidates.pairs
-    if candidates.lowest < thresholds[0] or candidates.most > most:
-        near = (pairs.iou >= thresholds[0]) & (arranged.rank[pairs.prediction] < most)
-        pairs = pairs.take(np.flatnonzero(near))
     ranges = np.array(list(parameters.areas.values()), np.float64)
     ignored = arranged.is_ignored | beyond(arranged.label_area, ranges)
+    if candidates.matching is not None and parameters.match_as_pycocotools:
+        matching = candidates.matching
+    else:
+        if candidates.lowest < thresholds[0] or candidates.most > most:
+            near = (pairs.iou >= thresholds[0]) & (arranged.rank[pairs.prediction] < most)
+            pairs = pairs.take(np.flatnonzero(near))
+        matching = match_pairs(pairs, arranged.group, thresholds, ignored, arranged.is_crowd)
     matched = Matched(
         arranged=arranged,
         pairs=pairs,
-        matching=match_pairs(pairs, arranged.group, thresholds, ignored, arranged.is_crowd),
+        matching=matching,
         ignored=ignored,
         outside=beyond(arranged.area, ranges),
         unfindable=arranged.has_id_zero & (not parameters.annotation_id_zero_counts),

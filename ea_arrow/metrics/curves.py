@@ -8,11 +8,13 @@ all predictions, corrected for the few whose match, not whose area, decides whet
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ea_arrow.arranged import stable_order
+from ea_arrow.parallel import each
 
 if TYPE_CHECKING:
     from ea_arrow.arranged import Arranged, Bools, Floats, Ints
@@ -91,10 +93,12 @@ class Curves:
         self._matched, self._recalls, self._cuts = matched, recalls, max_detections
         self._ranked = _rank(matched)
         areas = range(len(matched.ignored))
-        self._curves = [
-            [_Curve(self._ranked, hits, most, n_thresholds) for most in max_detections]
-            for hits in (_hits(matched, self._ranked, area) for area in areas)
-        ]
+
+        def curves(area: int) -> list[_Curve]:
+            hits = _hits(matched, self._ranked, area)
+            return [_Curve(self._ranked, hits, most, n_thresholds) for most in max_detections]
+
+        self._curves = each(curves, areas)
         self.n_labels = _count_labels(matched.arranged, matched.ignored)
         self.n_predictions = np.diff(self._ranked.starts)
         recall = np.array([[c.recall(self.n_labels[:, a]) for c in self._curves[a]] for a in areas])
@@ -108,15 +112,19 @@ class Curves:
         """
         matched, ranked = self._matched, self._ranked
         confidence = matched.arranged.confidence[ranked.order]
-        found = []
-        for area, curves in enumerate(self._curves):
+
+        def read(area: int) -> list[tuple[Floats, Floats]]:
             inside = ~matched.outside[area][ranked.order]
             needed = _hits_needed(self.n_labels[:, area], self._recalls)
+            found = []
             for cut in cuts:
                 counted = np.append(0, np.cumsum(inside & (ranked.rank < self._cuts[cut])))
-                precision, scores = curves[cut].read(needed, counted, confidence)
-                curves[cut].first_scores(scores, self._recalls, confidence)
+                precision, scores = self._curves[area][cut].read(needed, counted, confidence)
+                self._curves[area][cut].first_scores(scores, self._recalls, confidence)
                 found.append((precision, scores))
+            return found
+
+        found = list(chain.from_iterable(each(read, range(len(self._curves)))))
         shape = (len(self._curves), len(cuts), *found[0][0].shape)
         arrays = (np.array(array).reshape(shape) for array in zip(*found, strict=True))
         # Only the shape is turned: what reads these in C order sees pycocotools' order.

@@ -109,13 +109,6 @@ PARAMETERS = [
         lambda e: took(e) == [0],
         CocoParameters(iou_thresholds=(1.0,)),
     ),
-    Quirk(
-        "P",
-        "threshold_of_zero_matches_what_does_not_overlap",
-        Case([Truth(SQUARE)], [Guess(FAR)]),
-        lambda e: took(e) == [0],
-        CocoParameters(iou_thresholds=(0.0, 0.5)),
-    ),
 ]
 
 IOU = [

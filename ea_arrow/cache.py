@@ -1,0 +1,146 @@
+"""Results kept as files, each named for a fingerprint of everything it was computed from.
+
+A changed input has another fingerprint, so a stale result cannot be served; one that was half
+written has a temporary name.
+"""
+
+from __future__ import annotations
+
+import uuid
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ea_arrow.conform import conform
+from ea_arrow.files import parquet_options, sync
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from ea_arrow.schema import TableSpec
+
+_PARQUET: Final = ".parquet"
+_ARROW: Final = ".arrow"
+
+
+class Cache:
+    """Files of results in one directory.
+
+    Args:
+        folder: The directory.
+        enabled: If False, tables are neither looked up nor kept.
+    """
+
+    def __init__(self, folder: Path, *, enabled: bool = True) -> None:
+        self._folder, self.enabled = folder, enabled
+
+    def find(self, spec: TableSpec, inputs: str, question: str) -> Path | None:
+        """The file of a table, if it is there and whole."""
+        path = self._path(f"{spec.name}-{inputs}-{question}{_PARQUET}")
+        return path if self.enabled and _is_whole(path) else None
+
+    def table(
+        self, spec: TableSpec, inputs: str, question: str, compute: Callable[[], pa.Table]
+    ) -> Path | pa.Table:
+        """A table's file, or the table itself where the project cannot be written to.
+
+        Args:
+            spec: Its shape.
+            inputs: Fingerprint of what it is computed from.
+            question: Fingerprint of what is asked.
+            compute: Called if it is not there.
+        """
+        found = self.find(spec, inputs, question)
+        if found:
+            return found
+        table = conform(compute(), spec)
+        path = self._path(f"{spec.name}-{inputs}-{question}{_PARQUET}")
+
+        def write(temporary: Path) -> None:
+            pq.write_table(table, temporary, **parquet_options(spec))
+
+        return path if self.enabled and _save(path, write) else table
+
+    def arrays(
+        self, kind: str, inputs: str, compute: Callable[[], pa.Table], *, always: bool = False
+    ) -> pa.Table:
+        """A table as an uncompressed file mapped into memory.
+
+        Args:
+            kind: What it holds; begins the file's name.
+            inputs: Fingerprint of what it is computed from.
+            compute: Called if it is not there.
+            always: Keep it even if the cache is not enabled.
+        """
+        path = self._path(f"{kind}-{inputs}{_ARROW}")
+        kept = self.enabled or always
+        found = read_arrays(path) if kept else None
+        if found is not None:
+            return found
+        table = compute()
+        if kept:
+            _save(path, lambda temporary: _write_arrays(table, temporary))
+        return table
+
+    def replace(self, kind: str, inputs: str, table: pa.Table) -> None:
+        """Keep other arrays under a name."""
+        if self.enabled:
+            path = self._path(f"{kind}-{inputs}{_ARROW}")
+            _save(path, lambda temporary: _write_arrays(table, temporary))
+
+    def stale(self, files: Iterable[Path], current: set[str]) -> list[Path]:
+        """Those of ``files`` that were not computed from any of the ``current`` inputs."""
+        return [file for file in files if _inputs_of(file.name) not in current]
+
+    def _path(self, name: str) -> Path:
+        return self._folder / name
+
+
+def _inputs_of(name: str) -> str:
+    """The fingerprint in a file's name; nothing for a temporary one."""
+    parts = name.removesuffix(_PARQUET).removesuffix(_ARROW).split("-")
+    return "" if name.startswith(".") or len(parts) < 2 else parts[1]
+
+
+def read(result: Path | pa.Table) -> pa.Table:
+    """A result's rows."""
+    return result if isinstance(result, pa.Table) else pq.read_table(result, partitioning=None)
+
+
+def read_arrays(path: Path) -> pa.Table | None:
+    """A mapped file's table; None if it is not there or not whole."""
+    try:
+        return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    except (OSError, pa.ArrowInvalid):
+        return None
+
+
+def _write_arrays(table: pa.Table, path: Path) -> None:
+    with pa.ipc.new_file(str(path), table.schema) as writer:
+        writer.write_table(table)
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a file is there and complete: a power cut can leave an empty one."""
+    try:
+        pq.read_metadata(path)
+    except (OSError, pa.ArrowInvalid):
+        return False
+    return True
+
+
+def _save(path: Path, write: Callable[[Path], None]) -> bool:
+    """Write the file under a temporary name first; a disk that will not have it is no error."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        write(temporary)
+        sync(temporary)
+        temporary.replace(path)
+    except OSError:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        return False
+    return True

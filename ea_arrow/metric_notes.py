@@ -1,0 +1,69 @@
+"""What to know about numbers before believing them, in sentences."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pyarrow.compute as pc
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pyarrow as pa
+
+    from ea_arrow.questions import Question
+
+
+def metric_notes(
+    table: pa.Table, question: Question, formats: Mapping[str, int], labels: Mapping[str, int]
+) -> list[str]:
+    """Return notes on an iteration's metrics.
+
+    Args:
+        table: The metrics, with those of ``coco_id_zero_counts`` if there are any.
+        question: What was asked.
+        formats: How many predictions have each format.
+        labels: How many labels have each format.
+    """
+    notes = []
+    if question.subset is not None and not question.subset.units.any():
+        notes.append(f"No data unit meets '{question.subset.name}': nothing to score.")
+    if not labels:
+        notes.append("The project has no labels: nothing can be right or wrong, so no number.")
+    if not formats:
+        notes.append("The iteration holds no predictions.")
+    if question.protocol == "classification":
+        return notes
+    objects = {name: count for name, count in formats.items() if name != "classification"}
+    if formats and not objects:
+        notes.append("The iteration holds classifications only; see --protocol classification.")
+    shaped = {"mask", "polygon"}
+    drawn = sum(count for name, count in objects.items() if name in shaped)
+    if question.iou_type == "bbox" and drawn:
+        notes.append(
+            f"{drawn:,} masks or polygons take part with their enclosing boxes: these are box "
+            "metrics; --type segm compares masks."
+        )
+    if question.iou_type == "segm":
+        boxes = sum(objects.values()) - drawn
+        if boxes:
+            notes.append(f"{boxes:,} predicted boxes take part as filled rectangles.")
+        boxes = sum(n for name, n in labels.items() if name not in {*shaped, "classification"})
+        if boxes:
+            notes.append(f"{boxes:,} labels are boxes and take part as filled rectangles.")
+    rotated = objects.get("rotatable_bounding_box", 0)
+    if question.iou_type == "bbox" and rotated:
+        notes.append(f"{rotated:,} rotated boxes take part unrotated.")
+    return notes + _id_zero(table)
+
+
+def _id_zero(table: pa.Table) -> list[str]:
+    corrected = table.filter(pc.equal(table["protocol"], "coco_id_zero_counts"))
+    rows = corrected.filter(pc.is_null(corrected["feature_hash"])).to_pylist()
+    values = {row["metric"]: row["value"] for row in rows}
+    if values.get("AP") is None:
+        return []
+    return [
+        "A label has the id 0, which pycocotools never counts as found, and so neither do these "
+        f"numbers. If it counted, AP would be {values['AP']:.6f}."
+    ]
