@@ -172,6 +172,12 @@ def in_memory(bench: Bench, iou_type: str, factor: int) -> None:
             rows = bench.report.measure({name: partial(task, one) for name, one in ask.items()})
             title = bench.title(f"In one process, again with {what}", iou_type, factor)
             bench.report.show(title, rows)
+        print(
+            "  ea-arrow keeps an iteration's pairs and answers; it is never asked the same twice,"
+        )
+        print("  but answers all classes at once. The peers evaluate again what they have loaded.")
+        if iou_type == "segm":
+            print("  They have the labels as masks here.")
 
 
 def evaluated(bench: Bench, iou_type: str, factor: int, ask: dict[str, Any]) -> None:

@@ -138,7 +138,7 @@ class Report:
     def show(self, title: str, rows: dict[str, Row]) -> None:
         """Print a table; ratios are to its first row, ea-arrow's."""
         print(f"\n{title}")
-        print(f"  {'':<36}{'median':>9}{'min – max, s':>18}{'ratio':>8}{'MB':>7}  runs  AP")
+        print(f"  {'':<40}{'median':>9}{'min – max, s':>18}{'ratio':>9}{'MB':>7}  runs  AP")
         base = next(iter(rows))
         ours = statistics.median(rows[base].seconds)
         expected = rows.get(self._reference, Row()).numbers
@@ -153,7 +153,7 @@ class Report:
                 if name.startswith(base):
                     self.wrong.append(f"{title}: {name} differs by up to {far:g}")
             print(
-                f"  {name:<36}{median:>9.3f}{spread:>18}{median / ours:>7.2f}×{memory:>7}"
+                f"  {name:<40}{median:>9.3f}{spread:>18}{median / ours:>8.2f}×{memory:>7}"
                 f"{len(row.seconds):>6}  {ap}",
                 flush=True,
             )

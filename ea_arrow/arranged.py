@@ -199,7 +199,7 @@ def unit_codes(table: Any, data_units: Any, what: str) -> Ints:
     codes = _positions(table.column("data_hash"), data_units.column("data_hash"))
     frame = table.column("frame").to_numpy()
     frames = data_units.column("frame").to_numpy()
-    if frames.any() or frame.any():
+    if len(frames) and (frames.any() or frame.any()):
         # The first row of a data_hash stands for it; with the frame it makes one integer.
         first = _positions(data_units.column("data_hash"), data_units.column("data_hash"))
         width = int(max(frames.max(initial=0), frame.max(initial=0))) + 1

@@ -17,7 +17,7 @@ from ea_arrow.pairs import Boxes, Pairs, find_pairs
 from ea_arrow.rasterise import with_masks
 
 if TYPE_CHECKING:
-    from ea_arrow.arranged import Bools, Floats
+    from ea_arrow.arranged import Bools, Floats, Ints
     from ea_arrow.match import Matching
     from ea_arrow.pairs import Shapes
 
@@ -69,6 +69,7 @@ class Candidates:
                 of_label = field.name.startswith(("label", "is_", "has_"))
                 columns[field.name] = values[kept_labels if of_label else kept]
         across = None if self.across is None else moved(self.across)
+        columns["score_rank"] = _dense(columns["score_rank"])
         arranged = replace(a, **columns)
         return replace(
             self, arranged=arranged, pairs=moved(self.pairs), across=across, matching=matching
@@ -121,6 +122,14 @@ def find_candidates(
         across = find_pairs(arranged, shapes, lowest_across, most, across=True)
     pairs = find_pairs(arranged, shapes, lowest, most)
     return Candidates(arranged, pairs, lowest, most, across)
+
+
+def _dense(rank: Ints) -> Ints:
+    """Number what is there of some ranks without gaps."""
+    present = np.zeros(int(rank.max(initial=-1)) + 1, bool)
+    present[rank] = True
+    dense: Ints = (np.cumsum(present) - 1)[rank]
+    return dense
 
 
 def effective_thresholds(iou_thresholds: Floats) -> Floats:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
@@ -98,10 +99,10 @@ def _account(ledger: dict[str, Any]) -> str:
     return f"read {ledger['read']:,}, kept {ledger['kept']:,}{refused}"
 
 
-def long_metrics(tables: dict[str, pa.Table], *, by_class: bool) -> pa.Table:
+def long_metrics(tables: Iterable[pa.Table], *, by_class: bool) -> pa.Table:
     """One row per number: of the mean over classes, or of each class."""
     chosen = []
-    for table in tables.values():
+    for table in tables:
         is_class = pc.is_valid(table["class"])
         chosen.append(table.filter(is_class if by_class else pc.invert(is_class)))
     return pa.concat_tables(chosen) if chosen else METRICS.arrow.empty_table()
@@ -115,7 +116,7 @@ def metric_lines(name: str, table: pa.Table) -> Shown:
         value = None if row["value"] is None else f"{row['value']:.6f}"
         rows.append(
             [
-                _named(row),
+                row["metric"],
                 value,
                 _iou(row),
                 row["area_range"],
@@ -127,16 +128,19 @@ def metric_lines(name: str, table: pa.Table) -> Shown:
     return [heading[i] for i in used], [[row[i] for i in used] for row in rows]
 
 
-def _named(row: dict[str, Any]) -> str:
-    """A number's name, with the attribute it is of."""
-    attribute = row["attribute_hash"]
-    return f"{row['metric']} of {attribute}" if attribute else str(row["metric"])
-
-
 def _iou(row: dict[str, Any]) -> str | None:
-    if row["iou_threshold"] is not None:
-        return f"{row['iou_threshold']:.2f}"
-    return None if row["iou_type"] is None else "mean"
+    values = row["iou_thresholds"]
+    if values is None:
+        return None
+    steps = {round(b - a, 9) for a, b in pairwise(values)}
+    if len(values) > 2 and len(steps) == 1:  # evenly spaced
+        return f"{_hundredths(values[0])}:{_hundredths(values[-1])}"
+    return ", ".join(map(_hundredths, values))
+
+
+def _hundredths(value: float) -> str:
+    """A threshold with two places, or with all it has."""
+    return f"{value:.2f}" if round(value, 2) == round(value, 9) else f"{value:g}"
 
 
 def metrics_by_iteration(tables: dict[str, pa.Table]) -> Shown:
@@ -145,6 +149,31 @@ def metrics_by_iteration(tables: dict[str, pa.Table]) -> Shown:
     names = _columns(name for values in found.values() for name in values)
     rows = [[name, *(_rounded(values.get(n)) for n in names)] for name, values in found.items()]
     return ["iteration", *names], rows
+
+
+def metrics_by_question(project: Project, tables: dict[str, pa.Table]) -> Shown:
+    """One row per iteration and classification attribute."""
+    questions = {
+        row["attribute_hash"]: row["path"].rpartition(" > ")[0]
+        for row in project.classes
+        if row["attribute_hash"]
+    }
+    lines: dict[tuple[str, str], dict[str, Any]] = {}
+    for name, table in tables.items():
+        of_option, of_question = (pc.is_valid(table[f"{c}_hash"]) for c in ("option", "attribute"))
+        for row in table.filter(pc.and_not(of_question, of_option)).to_pylist():
+            line = lines.setdefault((name, questions[row["attribute_hash"]]), {})
+            line["labels"], line["predictions"] = row["n_labels"], row["n_predictions"]
+            line[row["metric"]] = row["value"]
+    # Micro means over options equal the accuracy, wherever every label has an answer.
+    found = dict.fromkeys(name for line in lines.values() for name in list(line)[2:])
+    names = [name for name in found if not name.endswith("_micro")]
+    counts = ["labels", "predictions"]
+    rows = [
+        [*key, *(line[name] for name in counts), *(_rounded(line.get(name)) for name in names)]
+        for key, line in lines.items()
+    ]
+    return ["iteration", "question", *counts, *names], rows
 
 
 def metrics_by_class(name: str, table: pa.Table) -> Shown:
@@ -242,4 +271,4 @@ def operating_lines(points: pa.Table, *, by_class: bool) -> Shown:
 
 def _overall(table: pa.Table) -> dict[str, float | None]:
     rows = table.filter(pc.is_null(table["class"])).to_pylist()
-    return {_named(row): row["value"] for row in rows}
+    return {row["metric"]: row["value"] for row in rows}

@@ -396,7 +396,8 @@ MATCHES = TableSpec(
             pa.string(),
             "Kind of error as TIDE defines them, one of "
             f"{', '.join(ERRORS)}. For a missed label: the kind of the false positive that would "
-            "have found it, else `missed`. Null for TP and ignored.",
+            "have found it, else `missed`. Null for TP and ignored, and where only the id 0 of a "
+            "label makes pycocotools count it as missed.",
         ),
         Column(
             "error_label_id",
@@ -441,8 +442,12 @@ METRICS = TableSpec(
         Column(
             "iou_threshold",
             pa.float64(),
-            "The one IoU threshold; null for the mean over several (0.50:0.95 unless given) and "
-            "for classifications.",
+            "The one IoU threshold; null for the mean over several and for classifications.",
+        ),
+        Column(
+            "iou_thresholds",
+            pa.list_(pa.float64()),
+            "All IoU thresholds that it is the mean over; null for classifications.",
         ),
         _max_detections(),
         Column(
@@ -485,6 +490,7 @@ OPERATING_POINTS = TableSpec(
         _protocol("coco", "encord"),
         _iou_type(),
         Column("iou_threshold", pa.float64(), "IoU from which a pair can match.", nullable=False),
+        _max_detections(),
         _subset(),
         Column("feature_hash", _HASH, "The class; null for all classes counted together."),
         Column("class", pa.string(), "Name of the class; null for all."),
@@ -492,9 +498,13 @@ OPERATING_POINTS = TableSpec(
         _count("tp", "Predictions that match a label."),
         _count("fp", "Predictions that match none."),
         _count("fn", "Labels that no prediction of at least this confidence matches."),
-        Column("precision", pa.float64(), "tp / (tp + fp); null without predictions."),
-        Column("recall", pa.float64(), "tp / (tp + fn); null without labels."),
-        Column("f1", pa.float64(), "2 tp / (2 tp + fp + fn); null without predictions and labels."),
+        Column("precision", pa.float64(), "Share `tp / (tp + fp)`; null without predictions."),
+        Column("recall", pa.float64(), "Share `tp / (tp + fn)`; null without labels."),
+        Column(
+            "f1",
+            pa.float64(),
+            "Mean `2 tp / (2 tp + fp + fn)`; null without predictions and labels.",
+        ),
         Column("is_best", pa.bool_(), "The highest F1 of the class.", nullable=False),
     ),
 )
@@ -507,6 +517,7 @@ CONFUSION = TableSpec(
         _iou_type(nullable=True),
         Column("iou_threshold", pa.float64(), "IoU that a pair reaches; null: classifications."),
         _confidence("Predictions of at least this score are counted; null for all."),
+        _max_detections(),
         _subset(),
         Column("attribute_hash", _HASH, "Classifications: the attribute; null for objects."),
         Column(

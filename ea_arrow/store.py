@@ -118,8 +118,9 @@ class Store:
         return Table(self.folder / spec.name, spec, version=version)
 
     def derived_files(self) -> list[Path]:
-        """Files of matches and metrics, unfinished ones included."""
-        return [path for path in (self.folder / DERIVED).iterdir() if ".parquet" in path.name]
+        """Files of results, unfinished ones included."""
+        files = (self.folder / DERIVED).iterdir()
+        return [path for path in files if ".parquet" in path.name or ".arrow" in path.name]
 
     def formats(self, iteration: Iteration) -> dict[str, int]:
         """How many predictions of an iteration have each format."""

@@ -20,7 +20,7 @@ SUN, RAIN, SNOW = (("scene", "weather", option) for option in ("sun", "rain", "s
 DAY, NIGHT = (("scene", "time", option) for option in ("day", "night"))
 # Equal hashes of an option and an attribute elsewhere are other options.
 OTHER_SUN, OTHER_TIME = ("place", "weather", "sun"), ("place", "time", "sun")
-OPTIONS = (SUN, DAY, RAIN, NIGHT, SNOW, OTHER_SUN, OTHER_TIME)  # attributes interleaved
+OPTIONS = (SUN, DAY, RAIN, NIGHT, SNOW, OTHER_TIME, OTHER_SUN)  # attributes interleaved
 UNITS = (("film", 0), ("film", 1), ("image", 0))
 KEY = ("feature_hash", "attribute_hash", "option_hash")
 EMPTY = {"n_labelled": 0, "n_answered": 0, "n_correct": 0, "n_missing": 0, "n_unlabelled": 0} | {
@@ -168,6 +168,17 @@ def test_pairs_share_unit_and_attribute_whatever_their_position():
     }
 
 
+def test_attributes_and_options_keep_their_order():
+    evaluation = evaluate(*tables([(0, option) for option in reversed(OPTIONS)], []))
+    attributes = [("scene", "weather"), ("scene", "time"), ("place", "time"), ("place", "weather")]
+    rows = evaluation.counts().to_pylist()
+    assert [(r["feature_hash"], r["attribute_hash"]) for r in rows] == attributes
+    keys = list(dict.fromkeys(key[:3] for key in numbers(evaluation)))
+    options = [option for a in attributes for option in OPTIONS if option[:2] == a]
+    assert keys == [(None, None, None), *((*a, None) for a in attributes), *options]
+    assert len(evaluation.tp) == len(options)
+
+
 def test_a_label_without_prediction_is_wrong_and_missing():
     evaluation = evaluate(*tables([(0, SUN)], [(0, SUN), (1, SUN), (2, RAIN)]))
     found = numbers(evaluation)
@@ -299,6 +310,19 @@ def test_probabilities_that_do_not_fit_are_counted(vector):
     assert counts(evaluation)["n_unusable_probabilities"] == 1  # of the answers only
 
 
+def test_values_under_a_null_are_no_probabilities():
+    predictions, *rest = tables([(0, SUN)], [(0, SUN)])
+    hidden = pa.ListArray.from_arrays(
+        pa.array([0, 3, 6], pa.int32()),
+        pa.array([0, 1, 0] * 2, pa.float32()),
+        mask=pa.array([True, True]),
+    )
+    place = predictions.column_names.index("probabilities")
+    evaluation = evaluate(predictions.set_column(place, "probabilities", hidden), *rest, top_k=(1,))
+    assert ("scene", "weather", None, "top1_accuracy") not in numbers(evaluation)
+    assert counts(evaluation) == {"n_labelled": 1, "n_answered": 1, "n_correct": 1}
+
+
 def test_only_the_vector_of_the_answer_counts():
     guesses = [(0, SUN, 0.1, [0.1, 0.2, 0.7]), (0, SUN, 0.9, [0.7, 0.2, 0.1]), (0, SUN, 0.2)]
     assert top(guesses, [(0, SUN)], 1) == 1
@@ -373,6 +397,7 @@ def test_nothing_gives_no_rows(n_options):
     "option",
     [
         ("scene", "weather", "hail"),
+        ("place", "weather", "hail"),
         ("scene", "climate", "sun"),
         ("else", "weather", "sun"),
         ("place", "weather", "rain"),  # every hash is known, but not together

@@ -181,7 +181,7 @@ def test_label_id_zero_is_said_aloud(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text(json.dumps(RESULTS))
     done("init", "p", "--labels", "gt.json", cwd=tmp_path)
     imported = done("import", "results.json", "--project", "p", cwd=tmp_path)
-    assert "a label has the id 0, which pycocotools never counts as found" in imported.stderr
+    assert "A label has the id 0, which pycocotools never counts as found" in imported.stderr
 
 
 def test_query_from_file_and_standard_input(folder: Path) -> None:

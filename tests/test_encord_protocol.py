@@ -195,6 +195,19 @@ def test_a_subset_of_data_units_is_as_if_there_were_no_others(case):
     np.testing.assert_array_equal(part.interpolated_precision, whole.interpolated_precision)
 
 
+def test_a_subset_whose_ranks_exceed_its_size():
+    scores = (0.9, 0.8, 0.7, 0.6, 0.4, 0.3)
+    last = [Guess(SQUARE, 0.2, 2, 1), Guess(SQUARE, 0.5, 2, 2)]
+    case = Case(
+        [Truth(SQUARE, 2, 1), Truth(SQUARE, 2, 2)],
+        [Guess(FAR, score, 1) for score in scores] + last,
+        [1, 2],
+        [1, 2],
+    )
+    part = candidates_of(case).within(np.array([False, True]))
+    assert evaluate(part, to_tables(case)[3]).ap.tolist() == pytest.approx([100 / 101] * 2)
+
+
 def test_reasons_by_precedence():
     case = Case(
         [Truth(SQUARE)],

@@ -30,14 +30,15 @@ LAYERS = (
     "checks normalise rejects",
     "files tables",
     "arranged parallel pairs match masks rasterise candidates candidate_arrays",
-    "tide encord_match evidence encord_evidence metrics metrics.curves metrics.parameters metrics.coco",
-    "metrics.encord",
+    "tide encord_match evidence encord_evidence",
+    "metrics metrics.curves metrics.parameters metrics.coco metrics.encord",
     "metrics.classification metrics.confusion metrics.operating",
     "store cache slices questions inputs metric_notes derived importing",
     "sql results answers project creation",
     "reports schema_docs",
     "demo_images demo_data",
-    "cli.options cli.output cli.answers cli.evidence cli.imports cli.tour cli.projects cli cli.__main__",
+    "cli.options cli.output cli.answers cli.evidence cli.imports cli.tour cli.projects",
+    "cli cli.__main__",
 )
 ORDER = [name for layer in LAYERS for name in layer.split()]
 

@@ -22,8 +22,6 @@ from ea_arrow.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from ea_arrow.project import Project
     from ea_arrow.results import Result
 
@@ -101,25 +99,32 @@ def print_metrics(
     **options: Any,
 ) -> None:
     """Print the metrics of some iterations, with what to know about them."""
+    from ea_arrow.reports import long_metrics
+
     protocols = [protocol] if protocol else _protocols(project, names)
-    for number, chosen in enumerate(protocols):
+    found = []
+    for chosen in protocols:
         asked = {**options, "protocol": chosen}
         if by == "slice":
-            results = _by_slice(project, names, asked)
+            found.append(_by_slice(project, names, asked))
         else:
-            results = {name: project.metrics(name, **asked) for name in names}
-        if form != "table":
-            _emit_long(results, form, by_class=by == "class")
-            continue
+            found.append({name: project.metrics(name, **asked) for name in names})
+    if form != "table":
+        tables = [result.to_arrow() for results in found for result in results.values()]
+        output.emit(long_metrics(tables, by_class=by == "class"), form)
+        return
+    notes: dict[str, None] = {}
+    for number, (chosen, results) in enumerate(zip(protocols, found, strict=True)):
         if number:
             click.echo()
-        _show(results, by_class=by == "class")
-    if form != "table" and not protocols:
-        _emit_long({}, form, by_class=False)
+        _show(project, results, by_question=chosen == "classification", by_class=by == "class")
+        notes |= {f"{name}: {note}": None for name, r in results.items() for note in r.notes}
+    for note in notes:
+        output.note(note)
 
 
 def _protocols(project: Project, names: list[str]) -> list[str]:
-    """Both kinds where an iteration holds both; what is asked of programs is one table."""
+    """Those of what the iterations hold."""
     held = {form for name in names for form in project.formats(name)}
     answers = ["classification"] if "classification" in held else []
     objects = ["coco"] if held - {"classification"} or not answers else []
@@ -137,15 +142,15 @@ def _by_slice(project: Project, names: list[str], asked: dict[str, Any]) -> dict
     return found
 
 
-def _emit_long(results: dict[str, Result], form: str, *, by_class: bool) -> None:
-    from ea_arrow.reports import long_metrics
-
-    tables = {name: result.to_arrow() for name, result in results.items()}
-    output.emit(long_metrics(tables, by_class=by_class), form)
-
-
-def _show(results: dict[str, Result], *, by_class: bool) -> None:
-    from ea_arrow.reports import metric_lines, metrics_by_class, metrics_by_iteration
+def _show(
+    project: Project, results: dict[str, Result], *, by_question: bool, by_class: bool
+) -> None:
+    from ea_arrow.reports import (
+        metric_lines,
+        metrics_by_class,
+        metrics_by_iteration,
+        metrics_by_question,
+    )
 
     tables = {name: result.to_arrow() for name, result in results.items()}
     if by_class:
@@ -153,17 +158,13 @@ def _show(results: dict[str, Result], *, by_class: bool) -> None:
             if number:
                 click.echo()
             output.show(*metrics_by_class(name, table))
+    elif by_question:
+        output.show(*metrics_by_question(project, tables))
     elif len(tables) == 1:
         for name, table in tables.items():
             output.show(*metric_lines(name, table))
     elif tables:
         output.show(*metrics_by_iteration(tables))
-    _say(f"{name}: {note}" for name, result in results.items() for note in result.notes)
-
-
-def _say(notes: Iterable[str]) -> None:
-    for note in notes:
-        output.note(note)
 
 
 @click.command()

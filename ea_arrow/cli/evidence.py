@@ -207,7 +207,6 @@ def slices(
     Examples:  ea-arrow slices night --where "title like 'night%'"
                ea-arrow slices large --where "width * height > 2e6"
                ea-arrow slices
-               ea-arrow metrics --by slice
     """
     import pyarrow as pa
 

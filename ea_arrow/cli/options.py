@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ea_arrow.project import Project
 
 MOST_THRESHOLDS = 1000
+_SPECIAL_IN_DOUBLE_QUOTES = '"$`\\!'
 FORMATS = ("table", "json", "ndjson", "csv", "md", "parquet")
 
 
@@ -132,7 +133,14 @@ def suggested(*arguments: str, directory: Path | None) -> str:
     words = ["ea-arrow", *arguments]
     if directory is not None and directory != Path():
         words += ["--project", str(directory)]
-    return shlex.join(words)
+    return " ".join(map(quoted, words))
+
+
+def quoted(word: str) -> str:
+    """A word for the shell; SQL, which has single quotes of its own, stays readable."""
+    if "'" in word and not any(character in word for character in _SPECIAL_IN_DOUBLE_QUOTES):
+        return f'"{word}"'
+    return shlex.quote(word)
 
 
 def open_project(directory: Path | None) -> Project:

@@ -20,6 +20,7 @@ import ea_arrow
 from ea_arrow import demo_data
 from ea_arrow.cli import output
 from ea_arrow.cli.answers import print_metrics
+from ea_arrow.cli.options import quoted
 from ea_arrow.errors import EaArrowError
 from ea_arrow.tables import local
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 _PROJECT: Final = "project"
 _WIDTH: Final = 80
-_SPECIAL_IN_DOUBLE_QUOTES: Final = '"$`\\!'
 
 _OUTCOMES: Final = """
   select m.iteration, c.name as class,
@@ -133,8 +133,8 @@ class _Tour:
         )
         _say(
             "Nothing gets lost on the way in: what is read is kept, or refused for a reason. "
-            f"{objects['n']} of these labels are objects, of which the metrics are; the others say "
-            "of each image whether it is light or dark."
+            f"{objects['n']} of these labels are objects; the others say of each image whether it "
+            "is light or dark, and have metrics of their own."
         )
 
     def _import(self) -> None:
@@ -240,11 +240,4 @@ def _command(*words: str) -> None:
 def _print_commands(*commands: tuple[str, ...]) -> None:
     click.echo()
     for words in commands:
-        click.secho(f"$ {' '.join(map(_quoted, words))}", fg="cyan")
-
-
-def _quoted(word: str) -> str:
-    """A word for the shell; SQL, which has single quotes of its own, stays readable."""
-    if "'" in word and not any(character in word for character in _SPECIAL_IN_DOUBLE_QUOTES):
-        return f'"{word}"'
-    return shlex.quote(word)
+        click.secho(f"$ {' '.join(map(quoted, words))}", fg="cyan")

@@ -134,8 +134,7 @@ class ClassificationEvaluation:
             names.append(f"top{k}_accuracy")
             value = np.vstack([value, _ratio(right, total[0] + total[2])])
             shown = np.vstack([shown, (options.count(attribute[usable]) > 0) & (options.size > k)])
-        rows = _metric_rows(options.attributes, names, value, total)
-        return rows.filter(pa.array(shown.T.ravel()))
+        return _metric_rows(options.attributes, names, value, total).filter(shown.T.ravel())
 
     def to_confusion(self, iteration: str, subset: str = "all") -> pa.Table:
         """Return how often each answer met each label, as ``CONFUSION``.
@@ -218,8 +217,7 @@ class _Options:
         order = np.argsort(attribute, kind="stable")
         attribute = attribute[order]
         first = run_starts(attribute)
-        size = np.diff(first, append=len(attribute))
-        return cls(table.take(pa.array(order)), attribute, first, size)
+        return cls(table.take(pa.array(order)), attribute, first, np.diff(first, append=len(order)))
 
     @property
     def attributes(self) -> Any:
@@ -274,7 +272,8 @@ def _pair(predictions: Any, labels: Any, data_units: Any, options: _Options) -> 
     answer, truth = options.find(predictions, "prediction"), options.find(labels, "label")
     key = unit_codes(predictions, data_units, "prediction") * n + options.attribute[answer]
     label_key = unit_codes(labels, data_units, "label") * n + options.attribute[truth]
-    pairs = np.union1d(key, label_key)
+    pairs = np.sort(np.concatenate([key, label_key]))
+    pairs = pairs[run_starts(pairs)]
     pair, label_pair = np.searchsorted(pairs, key), np.searchsorted(pairs, label_key)
     confidence = predictions["confidence"].to_numpy()
     answer_row = _first(len(pairs), pair, -confidence, predictions["prediction_id"].to_numpy())
@@ -330,8 +329,7 @@ def _rank(vectors: Any, pairs: _Pairs, options: _Options) -> tuple[Ints, Bools, 
     usable, unusable = (
         np.append(flags, False)[pairs.answer_row] for flags in (given & fits, given & ~fits)
     )
-    worst = len(options.attribute)
-    rank = np.where((pairs.truth == pairs.answer) & ~usable, 0, worst)
+    rank = np.where((pairs.truth == pairs.answer) & ~usable, 0, len(options.attribute))
     label = np.flatnonzero(usable[pairs.label_pair])
     pair, option = pairs.label_pair[label], pairs.label_option[label]
     attribute = options.attribute[option]

@@ -182,6 +182,10 @@ class CocoEvaluation:
             "area_range": [areas[n.area] for n in numbers],
             "iou_threshold": [one if n.threshold is None else thresholds[n.threshold]
                               for n in numbers],
+            "iou_thresholds": [
+                list(thresholds) if n.threshold is None else [thresholds[n.threshold]]
+                for n in numbers
+            ],
             "max_detections": [parameters.max_detections[n.cut] for n in numbers],
         }  # fmt: skip
         per_class = {"feature_hash": self.feature_hashes, "class": self.class_names}

@@ -151,6 +151,7 @@ def confusion(
         "iou_type": pa.repeat(iou_type, n),
         "iou_threshold": pa.repeat(float(iou_threshold), n),
         "confidence": pa.array([confidence], pa.float64()).take(pa.array(np.zeros(n, np.int64))),
+        "max_detections": pa.repeat(max_detections, n),
         "subset": pa.repeat(subset, n),
         "attribute_hash": pa.nulls(n, pa.string()),
         **_named("label", classes, label_class),

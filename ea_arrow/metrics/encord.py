@@ -164,6 +164,7 @@ class EncordEvaluation:
             "class": per_class(self.class_names),
             "area_range": pa.nulls(n_rows, pa.string()),
             "iou_threshold": pa.repeat(float(self.iou_threshold), n_rows),
+            "iou_thresholds": pa.array([[float(self.iou_threshold)]] * n_rows),
             "max_detections": pa.nulls(n_rows, pa.int64()),
             "value": pa.array(value, mask=value < 0),
             "n_labels": pa.array(counts(self.n_labels)),

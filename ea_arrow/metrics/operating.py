@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from ea_arrow.candidates import Candidates
     from ea_arrow.metrics.confusion import Outcomes
 
-_KEYS = ["iteration", "protocol", "iou_type", "iou_threshold", "subset", "feature_hash", "class"]
+_KEYS = ["iteration", "protocol", "iou_type", "iou_threshold", "max_detections", "subset"]
+_KEYS += ["feature_hash", "class"]
 
 
 def operating_points(
@@ -70,6 +71,7 @@ def operating_points(
         "protocol": pa.repeat("coco", n),
         "iou_type": pa.repeat(iou_type, n),
         "iou_threshold": pa.repeat(float(iou_threshold), n),
+        "max_detections": pa.repeat(max_detections, n),
         "subset": pa.repeat(subset, n),
         "feature_hash": objects.column("feature_hash").take(position),
         "class": objects.column("name").take(position),

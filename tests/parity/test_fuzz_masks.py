@@ -1,9 +1,11 @@
 """Masks, polygons and boxes among them: any small data, against pycocotools."""
 
+from itertools import pairwise
+
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as mask_utils
 
@@ -17,6 +19,7 @@ from tests.parity.test_fuzz import FUZZ, cases, parameters
 
 SIZES = st.tuples(st.integers(1, 30), st.integers(1, 20))
 FEW = settings(FUZZ, max_examples=70)
+PARTS = ("iou_thresholds", "recall_thresholds", "max_detections", "areas")
 THRESHOLDS = [1e-9, 0.01, 0.1, 0.25, 1 / 3, 0.5, 0.75, 0.8, 1.0]
 
 
@@ -83,7 +86,10 @@ def mask_cases(draw):
     areas = st.sampled_from([None, None, 0.0, 12.0, 1024.0, 2e10])
 
     def place():
-        return {"image": draw(st.sampled_from(images)), "category": draw(st.sampled_from(categories))}
+        return {
+            "image": draw(st.sampled_from(images)),
+            "category": draw(st.sampled_from(categories)),
+        }
 
     def shape(image, kinds):
         kind = draw(st.sampled_from(kinds))
@@ -97,7 +103,8 @@ def mask_cases(draw):
         form = shape(where["image"], ("mask", "mask", "polygon", "box"))
         box = None if "mask" in form else draw(BOXES)
         flags = {"crowd": draw(rarely), "ignored": draw(rarely), "area": draw(areas)}
-        truths.append(Truth(box, id=annotation_id, **where, **form, **flags))
+        key = str(annotation_id) if as_text else annotation_id
+        truths.append(Truth(box, id=key, **where, **form, **flags))
     guesses = []
     for _ in range(draw(st.integers(0, 8))):
         where = place()
@@ -168,7 +175,7 @@ def test_crowded_images_of_masks(seed, monkeypatch):
               mask=mask())
         for _ in range(300)
     ]  # fmt: skip
-    case = Case(truths, guesses, [1, 2, 3], [1, 2, 3], {i: (9, 8) for i in (1, 2, 3)})
+    case = Case(truths, guesses, [1, 2, 3], [1, 2, 3], dict.fromkeys((1, 2, 3), (9, 8)))
     evaluation = assert_same(case, CocoParameters(iou_type="segm"))
     assert not evaluation.evaluated.all()
 
@@ -176,7 +183,7 @@ def test_crowded_images_of_masks(seed, monkeypatch):
 def chunked(column, cuts):
     bounds = [0, *sorted(cut % (len(column) + 1) for cut in cuts), len(column)]
     column = column.combine_chunks()
-    pieces = [column.slice(a, b - a) for a, b in zip(bounds, bounds[1:], strict=False)]
+    pieces = [column.slice(a, b - a) for a, b in pairwise(bounds)]
     return pa.chunked_array(pieces, column.type)
 
 
@@ -207,9 +214,7 @@ def crowds_of_masks(draw):
     at_once=st.sampled_from([(48, 1 << 30), (1, 1), (2, 40), (48, 1)]),
     drop=st.integers(0, 3),
 )
-def test_every_pair_has_the_iou_of_pycocotools_and_a_bound_above(
-    case, across, cuts, at_once, drop
-):
+def test_every_pair_has_the_iou_of_pycocotools_and_a_bound_above(case, across, cuts, at_once, drop):
     tables = to_tables(case)
     arranged = arrange(*tables)
     predictions, labels = (chunked(table["mask"], cuts) for table in tables[:2])
@@ -266,6 +271,3 @@ def test_candidates_within_data_units_are_those_of_fewer_rows(case, chosen, iou_
     for name in ("precision", "recall", "scores", "n_labels", "n_predictions", "prediction_ids"):
         np.testing.assert_array_equal(getattr(one, name), getattr(two, name), name, strict=True)
     np.testing.assert_array_equal(one.matched_labels(), two.matched_labels())
-
-
-PARTS = ("iou_thresholds", "recall_thresholds", "max_detections", "areas")
