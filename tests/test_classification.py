@@ -119,7 +119,7 @@ def test_every_column_is_filled():
     evaluation = evaluate(*tables([(0, SUN)], [(0, RAIN), (1, RAIN)]))
     metrics = evaluation.to_metrics("run", "print", "night")
     assert metrics.schema == METRICS.arrow
-    absent = ("iou_type", "area_range", "iou_threshold", "max_detections")
+    absent = ("iou_type", "area_range", "iou_threshold", "iou_thresholds", "max_detections")
     assert all(metrics[name].null_count == len(metrics) for name in absent)
     assert metrics.filter(pa.compute.equal(metrics["option_hash"], "rain")).to_pylist()[1] == {
         "iteration": "run",
@@ -142,6 +142,7 @@ def test_every_column_is_filled():
         "iou_type": None,
         "iou_threshold": None,
         "confidence": None,
+        "max_detections": None,
         "subset": "night",
         "attribute_hash": "weather",
         "label_hash": "rain",

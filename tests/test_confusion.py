@@ -242,6 +242,7 @@ def test_columns_and_order():
         "iou_type": "segm",
         "iou_threshold": 0.5,
         "confidence": 0.4,
+        "max_detections": 100,
         "subset": "night",
         "attribute_hash": None,
     }

@@ -390,6 +390,7 @@ def test_metrics_table():
         "class": None,
         "area_range": None,
         "iou_threshold": 0.75,
+        "iou_thresholds": [0.75],
         "max_detections": None,
         "value": pytest.approx(51 / 202),
         "n_labels": 3,

@@ -157,6 +157,7 @@ def test_columns():
         "protocol": "coco",
         "iou_type": "segm",
         "iou_threshold": 0.5,
+        "max_detections": 100,
         "subset": "s",
         "feature_hash": "class-1",
         "class": "name of 1",

@@ -44,7 +44,7 @@ def blobs(draw, size):
 
 @st.composite
 def split_runs(draw, size):
-    """Masks whose runs are interrupted by runs of length 0."""
+    """Masks whose runs are interrupted by runs of length 0; of labels only, see below."""
     width, height = size
     n = width * height
     cuts = [0, *sorted(draw(st.lists(st.integers(0, n), max_size=6))), n]
@@ -56,8 +56,20 @@ def split_runs(draw, size):
 
 def masks(size):
     other = st.sampled_from([(size[0] + 1, size[1]), (size[1], size[0])])
-    usual = st.one_of(rectangles(size), rectangles(size), blobs(size), split_runs(size))
+    usual = st.one_of(rectangles(size), rectangles(size), blobs(size))
     return st.one_of(usual, usual, usual, other.flatmap(rectangles))
+
+
+def label_masks(size):
+    return st.one_of(masks(size), masks(size), masks(size), split_runs(size))
+
+
+def without_empty_runs(mask):
+    """Return the same pixels in the runs that pycocotools itself would write."""
+    if not isinstance(mask, Runs):
+        return mask
+    pixels = np.repeat(np.arange(len(mask.lengths)) % 2 == 1, mask.lengths)
+    return pixels.reshape(mask.width, mask.height).T
 
 
 def polygons(size):
@@ -91,16 +103,16 @@ def mask_cases(draw):
             "category": draw(st.sampled_from(categories)),
         }
 
-    def shape(image, kinds):
+    def shape(image, kinds, some=masks):
         kind = draw(st.sampled_from(kinds))
         if kind == "mask":
-            return {"mask": draw(masks(sizes[image]))}
+            return {"mask": draw(some(sizes[image]))}
         return {"polygon": draw(polygons(sizes[image]))} if kind == "polygon" else {}
 
     truths = []
     for annotation_id in range(first := draw(st.integers(0, 1)), first + draw(st.integers(0, 7))):
         where = place()
-        form = shape(where["image"], ("mask", "mask", "polygon", "box"))
+        form = shape(where["image"], ("mask", "mask", "polygon", "box"), label_masks)
         box = None if "mask" in form else draw(BOXES)
         flags = {"crowd": draw(rarely), "ignored": draw(rarely), "area": draw(areas)}
         key = str(annotation_id) if as_text else annotation_id
@@ -114,7 +126,7 @@ def mask_cases(draw):
     for truth in draw(st.lists(st.sampled_from(truths), max_size=5)) if truths else []:
         if with_boxes or truth.mask is not None:
             box = draw(BOXES) if with_boxes else None
-            form = {"mask": truth.mask, "polygon": truth.polygon}
+            form = {"mask": without_empty_runs(truth.mask), "polygon": truth.polygon}
             guesses.append(Guess(box, draw(scores), truth.image, truth.category, **form))
     return Case(truths, guesses, images, categories, sizes)
 
@@ -193,11 +205,13 @@ def crowds_of_masks(draw):
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     copies = draw(st.sampled_from([1, 1, 30, 70]))
     n_images, n_categories = draw(st.integers(1, 80)), draw(st.integers(1, 3))
-    some = [draw(masks((5, 4))) for _ in range(4)]
+    some = [draw(label_masks((5, 4))) for _ in range(4)]
 
     def one(kind, image, **more):
         category = int(rng.integers(1, n_categories + 1))
-        return kind(image=image, category=category, mask=some[rng.integers(4)], **more)
+        mask = some[rng.integers(4)]
+        mask = mask if kind is Truth else without_empty_runs(mask)
+        return kind(image=image, category=category, mask=mask, **more)
 
     images = list(range(1, n_images + 1))
     busy = [1] * copies + images[: draw(st.integers(0, n_images))]
