@@ -142,7 +142,7 @@ def arrange(predictions: Any, labels: Any, data_units: Any, classes: Any) -> Arr
     klass = _class_codes(predictions, known, "prediction")
     group = unit_codes(predictions, data_units, "prediction") * n_classes + klass
     confidence = predictions.column("confidence").to_numpy()
-    score_rank = _falling_rank(confidence)
+    score_rank = falling_rank(confidence)
     row = stable_order((group, n_groups), (score_rank, len(score_rank)))
     group = group[row]
     starts = run_starts(group)
@@ -224,7 +224,12 @@ def _positions(values: Any, known: Any) -> Ints:
     return codes
 
 
-def _falling_rank(score: Floats) -> Ints:
+def falling_rank(score: Floats) -> Ints:
+    """Return the dense rank of each score, 0 for the highest.
+
+    >>> falling_rank(np.array([0.5, 0.9, 0.5])).tolist()
+    [1, 0, 1]
+    """
     order = np.argsort(score)
     rank = np.empty(len(score), np.int64)
     ordered = score[order]

@@ -7,6 +7,7 @@ written has a temporary name.
 from __future__ import annotations
 
 import uuid
+import zlib
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
@@ -39,7 +40,7 @@ class Cache:
 
     def find(self, spec: TableSpec, inputs: str, question: str) -> Path | None:
         """The file of a table, if it is there and whole."""
-        path = self._path(f"{spec.name}-{inputs}-{question}{_PARQUET}")
+        path = self._table_path(spec, inputs, question)
         return path if self.enabled and _is_whole(path) else None
 
     def table(
@@ -57,7 +58,7 @@ class Cache:
         if found:
             return found
         table = conform(compute(), spec)
-        path = self._path(f"{spec.name}-{inputs}-{question}{_PARQUET}")
+        path = self._table_path(spec, inputs, question)
 
         def write(temporary: Path) -> None:
             pq.write_table(table, temporary, **parquet_options(spec))
@@ -94,6 +95,10 @@ class Cache:
     def stale(self, files: Iterable[Path], current: set[str]) -> list[Path]:
         """Those of ``files`` that were not computed from any of the ``current`` inputs."""
         return [file for file in files if _inputs_of(file.name) not in current]
+
+    def _table_path(self, spec: TableSpec, inputs: str, question: str) -> Path:
+        shape = zlib.crc32(str(spec.arrow).encode())  # another version's columns are another file
+        return self._path(f"{spec.name}-{inputs}-{question}-{shape:08x}{_PARQUET}")
 
     def _path(self, name: str) -> Path:
         return self._folder / name

@@ -5,6 +5,7 @@ Matches are kept as one integer per pair and area range, with a bit for each IoU
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 _PAIRS: Final = "pairs."
 _MATCHED: Final = "matched."
+
+SHAPE: Final = f"{zlib.crc32(','.join(field.name for field in fields(Arranged)).encode()):08x}"
+"""Part of a file's name: another version's arrays are another file."""
 
 
 def to_arrays(candidates: Candidates) -> pa.Table:

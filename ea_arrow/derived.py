@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from ea_arrow.arranged import unit_codes
 from ea_arrow.cache import Cache, read
-from ea_arrow.candidate_arrays import from_arrays, to_arrays
+from ea_arrow.candidate_arrays import SHAPE, from_arrays, to_arrays
 from ea_arrow.candidates import ANY_OVERLAP, effective_thresholds, find_candidates
 from ea_arrow.errors import ParameterError
 from ea_arrow.inputs import Reader
@@ -162,7 +162,7 @@ class Results:
     def _kept(self, iteration: Iteration, question: Question, lowest: float, most: int) -> Any:
         """Candidates with pycocotools' matches, from the cache unless they do not reach as far."""
         iou_type = _type(question)
-        kind, inputs = f"candidates_{iou_type}", self.fingerprint(iteration)
+        kind, inputs = f"candidates_{iou_type}", f"{self.fingerprint(iteration)}-{SHAPE}"
         everything = replace(question, subset=None)
 
         def find(lowest: float, most: int) -> pa.Table:
@@ -170,7 +170,7 @@ class Results:
             lowest = min(lowest, own.iou_thresholds[0])
             most = max(most, own.max_detections[-1])
             found = self._find(iteration, everything, lowest, most)
-            matching = evaluate_candidates(found, self._reader.classes(), own).matching
+            matching = evaluate_candidates(found, self._reader.classes, own).matching
             return to_arrays(replace(found, matching=matching))
 
         kept = from_arrays(self._cache.arrays(kind, inputs, lambda: find(lowest, most)))
@@ -186,7 +186,7 @@ class Results:
         most = parameters.max_detections[-1]
         find = self._kept if self._cache.enabled else self._find
         candidates = find(iteration, question, lowest, most)
-        classes = self._reader.classes()
+        classes = self._reader.classes
         found = evaluate_candidates(candidates, classes, parameters)
         yield found
         if found.labels_with_id_zero:  # pycocotools never counts those: the numbers if it did
@@ -212,7 +212,7 @@ class Results:
         return pa.concat_tables(
             encord.evaluate(
                 candidates,
-                self._reader.classes(),
+                self._reader.classes,
                 threshold,
                 ignore_unmatched_frames=question.ignore_unmatched_frames,
             ).to_metrics(iteration.name, provenance, question.subset_name, _type(question))
@@ -225,7 +225,7 @@ class Results:
 
         background = min(BACKGROUND_IOU, question.iou_threshold)
         candidates = self._find(iteration, question, ANY_OVERLAP, lowest_across=background)
-        units, classes = self._reader.data_units(), self._reader.classes()
+        units, classes = self._reader.data_units, self._reader.classes
         about: dict[str, Any] = {"iteration": iteration.name, "iou_type": _type(question)}
         make = encord_evidence.matches if question.protocol == "encord" else evidence.matches
         return make(candidates, units, classes, question.iou_threshold, **about)
@@ -237,7 +237,7 @@ class Results:
         lowest = float(effective_thresholds(np.array([question.iou_threshold]))[0])
         return operating_points(
             find(iteration, question, lowest, _cut(question)),
-            self._reader.classes(),
+            self._reader.classes,
             question.iou_threshold,
             iteration=iteration.name,
             iou_type=_type(question),
@@ -251,7 +251,7 @@ class Results:
         lowest = float(effective_thresholds(np.array([question.iou_threshold]))[0])
         return confusion(
             self._find(iteration, question, lowest, _cut(question), lowest_across=lowest),
-            self._reader.classes(),
+            self._reader.classes,
             question.iou_threshold,
             question.confidence,
             iteration=iteration.name,

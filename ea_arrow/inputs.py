@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
@@ -59,10 +60,12 @@ class Reader:
         self.unit_table = store.table(DATA_UNITS)
         self._predictions = store.table(PREDICTIONS)
 
+    @cached_property
     def data_units(self) -> pa.Table:
         """``DATA_UNITS`` in evaluation order."""
         return self.unit_table.read().sort_by("unit_id")
 
+    @cached_property
     def classes(self) -> pa.Table:
         """``CLASSES``."""
         return self._store.classes()
@@ -91,7 +94,7 @@ class Reader:
             predictions_key: Fingerprint of its predictions and their data units.
             labels_key: Fingerprint of the labels and data units.
         """
-        units = self.data_units()
+        units = self.data_units
         labels = objects(self._read_labels([*_LABEL, *_KEY]))
         truth = self._cache.arrays(
             "masks",
@@ -113,7 +116,7 @@ class Reader:
             )
             found = MaskColumn.of(drawn.column("mask"))
         masks = found, MaskColumn.of(truth.column("mask"))
-        return Inputs(objects(predictions), labels, units, self.classes(), masks)
+        return Inputs(objects(predictions), labels, units, self.classes, masks)
 
     def classifications(self, iteration: Iteration) -> Inputs:
         """What comparing answers needs."""
@@ -125,7 +128,7 @@ class Reader:
         )
 
     def _inputs(self, predictions: pa.Table, labels: pa.Table) -> Inputs:
-        return Inputs(predictions, labels, self.data_units(), self.classes())
+        return Inputs(predictions, labels, self.data_units, self.classes)
 
     def _read_predictions(self, iteration: Iteration, columns: Sequence[str]) -> pa.Table:
         return self._predictions.read(columns, files=iteration.files, as_dictionary=_DICTIONARIES)

@@ -16,12 +16,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ea_arrow.arranged import run_starts, spread, stable_order
-from ea_arrow.pairs import PAIRS_AT_ONCE
+from ea_arrow.arranged import falling_rank, run_starts, spread, stable_order
+from ea_arrow.parallel import each
 
 if TYPE_CHECKING:
     from ea_arrow.arranged import Bools, Floats, Ints
     from ea_arrow.pairs import Pairs
+
+
+PAIRS_AT_ONCE = 1 << 13  # contested pairs become some 25 times as many bids
 
 
 @dataclass(frozen=True)
@@ -61,17 +64,20 @@ def match_pairs(
     contested = np.zeros(len(is_crowd), bool)
     contested[pairs.label[several]] = True
     contested = contested[pairs.label]
-    pair, threshold = _record_breakers(pairs, reached, np.flatnonzero(~contested), is_crowd)
     rows = np.flatnonzero(contested)
-    settled = [
-        _Bids(pairs, reached, some, group, ignored, is_crowd)
-        for some in np.split(rows, _group_cuts(group[pairs.prediction[rows]]))
-        if len(some)
-    ]
-    won = [[bids.won(area) for bids in settled] for area in range(len(ignored))]
+    parts = np.split(rows, _group_cuts(group[pairs.prediction[rows]]))
+
+    def settle(part: Ints) -> list[tuple[Ints, Ints]]:
+        wishes = _by_liking(pairs, part, several[part])
+        bids = _Bids(pairs, reached, wishes, group, ignored, is_crowd)
+        return [bids.won(area) for area in range(len(ignored))]
+
+    settled = each(settle, [part for part in parts if len(part)])
+    pair, threshold = _record_breakers(pairs, reached, np.flatnonzero(~contested), is_crowd)
+    areas = range(len(ignored))
     return Matching(
-        tuple(np.concatenate([pair, *(more for more, _ in area)]) for area in won),
-        tuple(np.concatenate([threshold, *(more for _, more in area)]) for area in won),
+        tuple(np.concatenate([pair, *(won[area][0] for won in settled)]) for area in areas),
+        tuple(np.concatenate([threshold, *(won[area][1] for won in settled)]) for area in areas),
     )
 
 
@@ -79,7 +85,8 @@ def _group_cuts(group: Ints) -> Ints:
     """Return where to cut runs of equal values into parts of about ``PAIRS_AT_ONCE``."""
     starts = run_starts(group)
     after = np.searchsorted(starts, np.arange(PAIRS_AT_ONCE, len(group), PAIRS_AT_ONCE))
-    return np.unique(starts[after[after < len(starts)]])
+    cuts = starts[after[after < len(starts)]]
+    return cuts[run_starts(cuts)]  # np.unique would load numpy.ma, which takes 20 ms
 
 
 def _record_breakers(
@@ -99,6 +106,26 @@ def _record_breakers(
     return np.repeat(chosen, count), spread(low, count)
 
 
+def _by_liking(pairs: Pairs, chosen: Ints, several: Bools) -> Ints:
+    """Order the pairs of each prediction by falling IoU, of equals the later label first.
+
+    Args:
+        pairs: All pairs.
+        chosen: Some of them, all those of a prediction or none.
+        several: Whether each is not the only pair of its prediction.
+    """
+    some = np.flatnonzero(several)[::-1]  # so that a stable order puts the later label first
+    taken = chosen[some]
+    rank = falling_rank(pairs.iou[taken])
+    prediction = pairs.prediction[taken]
+    first = int(prediction.min(initial=0))
+    width = int(prediction.max(initial=0)) + 1 - first
+    order = stable_order((prediction - first, width), (rank, len(rank)))
+    wishes = chosen.copy()
+    wishes[some[::-1]] = taken[order]
+    return wishes
+
+
 class _Bids:
     """Deferred acceptance among contested labels, at all thresholds and in all area ranges.
 
@@ -116,46 +143,52 @@ class _Bids:
         ignored: Bools,
         is_crowd: Bools,
     ) -> None:
-        prediction, label, iou = pairs.prediction[chosen], pairs.label[chosen], pairs.iou[chosen]
+        prediction, label = pairs.prediction[chosen], pairs.label[chosen]
         starts = run_starts(group[prediction])
         flags = ignored[:, label]
         some = np.logical_or.reduceat(flags, starts, axis=1)
         every = np.logical_and.reduceat(flags, starts, axis=1)
         mixed = np.repeat(some & ~every, np.diff(starts, append=len(chosen)), axis=1)
-        needed = np.concatenate([~mixed.all(axis=0, keepdims=True), mixed])
-        last = np.concatenate([np.zeros((1, len(chosen)), bool), flags])
-        variant, at = np.nonzero(needed)
+        variant, at = _variants(prediction, flags, mixed)
 
-        # Wishes of each prediction: labels that count first, then higher IoU, then later label.
-        liking = np.empty(len(chosen), np.int64)
-        liking[np.lexsort((-label, -iou))] = np.arange(len(chosen))
-        wishes = stable_order(
-            (variant, len(needed)),
-            (prediction[at], len(group)),
-            (last[variant, at].astype(np.int64), 2),
-            (liking[at], len(chosen)),
-        )
-        variant, at = variant[wishes], at[wishes]
+        # A bid for each threshold that is reached; levels, one for each variant, do not mix.
         count = reached[chosen][at]
-        n_thresholds = int(count.max())
-        threshold = spread(np.zeros_like(count), count)
-        variant, at = np.repeat(variant, count), np.repeat(at, count)
-        level = variant * n_thresholds + threshold
-        levels = len(needed) * n_thresholds
-        order = stable_order((level, levels), (prediction[at], len(group)))
-        level, at = level[order], at[order]
-        labels, seat = np.unique(label, return_inverse=True)
-        seat = level * len(labels) + seat[at]
+        bids = [np.flatnonzero(count > t) for t in range(int(count.max()))]
+        threshold = np.repeat(np.arange(len(bids)), [len(bid) for bid in bids])
+        bid = np.concatenate(bids)
+        variant, at = variant[bid], at[bid]
+        level = threshold * (len(ignored) + 1) + variant
+        first, last = int(label.min()), int(label.max())
+        seat = level * (last + 1 - first) + label[at] - first
         bidder = level * len(group) + prediction[at]
         taken = _defer(run_starts(bidder), seat, is_crowd[label[at]])
-        self._variant, self._threshold = np.divmod(level[taken], n_thresholds)
+        self._variant, self._threshold = variant[taken], threshold[taken]
         self._at, self._pair, self._mixed = at[taken], chosen[at[taken]], mixed
 
     def won(self, area: int) -> tuple[Ints, Ints]:
         """Return (pair, threshold) of the matches in an area range."""
-        wanted = np.where(self._mixed[area, self._at], area + 1, 0)
-        mine = self._variant == wanted
+        wanted = self._mixed[area, self._at] * (area + 1)
+        mine = np.flatnonzero(self._variant == wanted)
         return self._pair[mine], self._threshold[mine]
+
+
+def _variants(prediction: Ints, flags: Bools, mixed: Bools) -> tuple[Ints, Ints]:
+    """Return variant and position of each wish, by variant, prediction and liking.
+
+    Args:
+        prediction: Of each wish, in order of liking (C).
+        flags: Whether its label comes last in an area range (A, C).
+        mixed: Whether its group has both kinds of labels there (A, C).
+    """
+    common = np.flatnonzero(~mixed.all(axis=0))
+    area, at = np.nonzero(mixed)
+    first = int(prediction.min())
+    width = int(prediction.max()) + 1 - first
+    order = stable_order(
+        (area, len(mixed)), (prediction[at] - first, width), (flags[area, at].astype(np.int64), 2)
+    )
+    variant = np.concatenate([np.zeros(len(common), np.int64), area[order] + 1])
+    return variant, np.concatenate([common, at[order]])
 
 
 def _defer(starts: Ints, seat: Ints, is_open: Bools) -> Ints:

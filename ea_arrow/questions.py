@@ -81,13 +81,13 @@ class Question:
 
     def parameters(self, iou_type: IouType) -> CocoParameters:
         """The parameters of a ``coco`` evaluation."""
-        return CocoParameters(
-            iou_type=iou_type,
-            iou_thresholds=self.iou_thresholds or CocoParameters.iou_thresholds,
-            areas=self.areas or AREAS,
-            max_detections=self.max_detections or CocoParameters.max_detections,
-            annotation_id_zero_counts=self.protocol == "coco_id_zero_counts",
-        )
+        given = {
+            name: value
+            for name in ("iou_thresholds", "areas", "max_detections")
+            if (value := getattr(self, name)) is not None
+        }
+        zero_counts = self.protocol == "coco_id_zero_counts"
+        return CocoParameters(iou_type=iou_type, annotation_id_zero_counts=zero_counts, **given)
 
     def fingerprint(self, iou_type: IouType) -> str:
         """Equal for equal questions."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _RINGS_AT_ONCE = 1024
 _AREAS_AT_ONCE = 200  # pycocotools 2.0.11 miscounts longer lists under NumPy 2
 _FARTHEST = float(2**20)  # pixels; what lies beyond the image is only cut off
-_LONGEST = 2**27  # points on the outline, which the C code draws at five times the size
+_LONGEST = 2**25  # points on the outline, which the C code draws at five times the size
 _BOX = ("bbox_x", "bbox_y", "bbox_w", "bbox_h")
 
 

@@ -50,13 +50,7 @@ class Slices:
 
     def all(self) -> dict[str, str]:
         """Names and their conditions, by name."""
-        if not self._folder.is_dir():  # projects made before there were slices
-            return {}
-        found = {}
-        for path in sorted(self._folder.glob("*.json")):
-            if not path.name.startswith("."):
-                found[path.stem] = self._read(path.stem)
-        return found
+        return {name: self._read(name) for name in self._names()}
 
     def where(self, name: str) -> str:
         """The condition of a slice.
@@ -64,14 +58,8 @@ class Slices:
         Raises:
             SliceError: There is none of that name.
         """
-        known = self.all()
-        if name not in known:
-            listed = f"There are: {', '.join(known)}." if known else "There are none yet."
-            near = did_you_mean(name, known)
-            raise SliceError(
-                f"There is no slice '{name}'.", hint=f"{near} {listed}" if near else listed
-            )
-        return known[name]
+        self._check(name)
+        return self._read(name)
 
     def add(self, name: str, where: str, *, replace: bool = False) -> None:
         """Store a condition under a name.
@@ -109,13 +97,29 @@ class Slices:
         Raises:
             SliceError: There is none of that name.
         """
-        self.where(name)
+        self._check(name)  # not read: one that is broken can be removed too
         with writing(self._folder):
             (self._folder / f"{name}.json").unlink(missing_ok=True)
+
+    def _names(self) -> list[str]:
+        # Projects made before there were slices have no such folder.
+        return sorted(p.stem for p in self._folder.glob("*.json") if not p.name.startswith("."))
+
+    def _check(self, name: str) -> None:
+        known = self._names()
+        if name not in known:
+            listed = f"There are: {', '.join(known)}." if known else "There are none yet."
+            near = did_you_mean(name, known)
+            raise SliceError(
+                f"There is no slice '{name}'.", hint=f"{near} {listed}" if near else listed
+            )
 
     def _read(self, name: str) -> str:
         path = self._folder / f"{name}.json"
         try:
             return str(json.loads(path.read_text(encoding="utf-8"))["where"])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise SliceError(f"{path}: cannot be read: {error}.") from error
+            raise SliceError(
+                f"{path}: cannot be read: {error}.",
+                hint=f"Remove it with 'ea-arrow slices {name} --remove'.",
+            ) from error

@@ -1,4 +1,4 @@
-"""Printing tables: for people with rich, for programs as JSON, CSV, Markdown or Parquet."""
+"""Printing tables: for people aligned, for programs as JSON, CSV, Markdown or Parquet."""
 
 from __future__ import annotations
 
@@ -46,29 +46,37 @@ def emit(table: pa.Table, form: str) -> None:
 
 def show(names: list[str], rows: list[list[Any]]) -> None:
     """Print rows as an aligned table; numbers to the right."""
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     on_terminal = sys.stdout.isatty()
-    most = MAX_CELL if on_terminal else None
-    shown = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
-    for index, name in enumerate(names):
-        values = [row[index] for row in rows]
-        numeric = any(isinstance(v, int | float | Decimal) for v in values)
-        shown.add_column(Text(cell(name)), justify="right" if numeric else "left")
-    for row in rows:
-        shown.add_row(*(Text(cell(value, most)) for value in row))
-    # As wide as it needs, whatever the terminal: rich would shorten numbers to fit.
-    console = Console(file=sys.stdout, width=10_000, highlight=False)
-    with console.capture() as capture:
-        console.print(shown)
-    lines = [line.rstrip() for line in capture.get().splitlines()]
+    lines = _aligned(names, rows, MAX_CELL if on_terminal else None)
     if on_terminal and max(map(len, lines)) > shutil.get_terminal_size().columns:
         lines = list(_one_below_the_other(names, rows))
     for line in lines:
         click.echo(line)
+
+
+def _aligned(names: list[str], rows: list[list[Any]], most: int | None) -> list[str]:
+    """Lines with columns as wide as they need, whatever the terminal: a cut number would lie."""
+    columns = []
+    for index, name in enumerate(names):
+        values = [row[index] for row in rows]
+        texts = [cell(name), *(cell(value, most) for value in values)]
+        widths = [_width(text) for text in texts]
+        fill = [" " * (max(widths) - width) for width in widths]
+        if any(isinstance(v, int | float | Decimal) for v in values):
+            columns.append([space + text for text, space in zip(texts, fill, strict=True)])
+        else:
+            columns.append([text + space for text, space in zip(texts, fill, strict=True)])
+    head, *body = ("  ".join(line) for line in zip(*columns, strict=True))
+    return [head.rstrip(), "─" * _width(head), *(line.rstrip() for line in body)]
+
+
+def _width(text: str) -> int:
+    """Columns that a text takes on a terminal."""
+    if text.isascii():
+        return len(text)
+    from unicodedata import combining, east_asian_width
+
+    return sum((east_asian_width(c) in "WF") + (not combining(c)) for c in text)
 
 
 def _one_below_the_other(names: list[str], rows: list[list[Any]]) -> Iterator[str]:
