@@ -82,6 +82,12 @@ class Masks:
         self._sides = _extents(predictions, arranged.row)
         self._label_sides = _extents(labels, arranged.label_row)
 
+    def near(self, prediction: Ints, label: Ints, lowest: float) -> tuple[Ints, Floats]:
+        """Return which pairs may reach an IoU, and the bound that says so."""
+        bound = self.bounds(prediction, label)
+        kept = np.flatnonzero(bound >= lowest)
+        return kept, bound[kept]
+
     def bounds(self, prediction: Ints, label: Ints) -> Floats:
         """Return the IoU if the smaller mask filled what the boxes share, 0 for other sizes."""
         x, y, right, bottom, area, height, width = (side[prediction] for side in self._sides)

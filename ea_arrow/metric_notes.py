@@ -29,32 +29,57 @@ def metric_notes(
     if question.subset is not None and not question.subset.units.any():
         notes.append(f"No data unit meets '{question.subset.name}': nothing to score.")
     if not labels:
-        notes.append("The project has no labels: nothing can be right or wrong, so no number.")
+        notes.append("The project has no labels: there is nothing to find.")
     if not formats:
         notes.append("The iteration holds no predictions.")
     if question.protocol == "classification":
-        return notes
+        return notes + _of_answers(formats, labels)
+    return notes + _of_objects(question, formats, labels) + _id_zero(table)
+
+
+def _of_answers(formats: Mapping[str, int], labels: Mapping[str, int]) -> list[str]:
+    notes = []
+    if formats and "classification" not in formats:
+        notes.append("The iteration holds no classifications.")
+    if labels and "classification" not in labels:
+        notes.append("No label is a classification: there is nothing to compare answers with.")
+    return notes
+
+
+def _of_objects(
+    question: Question, formats: Mapping[str, int], labels: Mapping[str, int]
+) -> list[str]:
+    notes = []
     objects = {name: count for name, count in formats.items() if name != "classification"}
     if formats and not objects:
         notes.append("The iteration holds classifications only; see --protocol classification.")
+    if labels and not labels.keys() - {"classification"}:
+        notes.append("The labels are classifications only: there is no object to find.")
     shaped = {"mask", "polygon"}
     drawn = sum(count for name, count in objects.items() if name in shaped)
     if question.iou_type == "bbox" and drawn:
         notes.append(
-            f"{drawn:,} masks or polygons take part with their enclosing boxes: these are box "
-            "metrics; --type segm compares masks."
+            f"{_counted(drawn, 'mask or polygon takes', 'masks or polygons take')} part as "
+            "enclosing boxes: these are box metrics; --type segm compares masks."
         )
     if question.iou_type == "segm":
         boxes = sum(objects.values()) - drawn
         if boxes:
-            notes.append(f"{boxes:,} predicted boxes take part as filled rectangles.")
+            what = _counted(boxes, "predicted box takes", "predicted boxes take")
+            notes.append(f"{what} part as filled rectangles.")
         boxes = sum(n for name, n in labels.items() if name not in {*shaped, "classification"})
         if boxes:
-            notes.append(f"{boxes:,} labels are boxes and take part as filled rectangles.")
+            what = _counted(boxes, "label is a box and takes", "labels are boxes and take")
+            notes.append(f"{what} part as filled rectangles.")
     rotated = objects.get("rotatable_bounding_box", 0)
     if question.iou_type == "bbox" and rotated:
-        notes.append(f"{rotated:,} rotated boxes take part unrotated.")
-    return notes + _id_zero(table)
+        what = _counted(rotated, "rotated box takes", "rotated boxes take")
+        notes.append(f"{what} part unrotated.")
+    return notes
+
+
+def _counted(number: int, one: str, more: str) -> str:
+    return f"{number:,} {one if number == 1 else more}"
 
 
 def _id_zero(table: pa.Table) -> list[str]:

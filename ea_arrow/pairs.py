@@ -45,8 +45,11 @@ class Pairs:
 class Shapes(Protocol):
     """What pairs of predictions and labels are compared by."""
 
-    def bounds(self, prediction: Ints, label: Ints) -> Floats:
-        """Return a number that the IoU of each pair does not exceed; called from threads."""
+    def near(self, prediction: Ints, label: Ints, lowest: float) -> tuple[Ints, Floats]:
+        """Return which pairs may reach an IoU, and what theirs does not exceed.
+
+        Called from threads.
+        """
         ...
 
     def exact(self, pairs: Pairs) -> Floats:
@@ -85,9 +88,8 @@ def find_pairs(
         if across:
             other = np.flatnonzero(arranged.group[repeated] != arranged.label_group[label])
             repeated, label = repeated[other], label[other]
-        bound = shapes.bounds(repeated, label)
-        close = np.flatnonzero(bound >= lowest)
-        return repeated[close], label[close], bound[close]
+        close, bound = shapes.near(repeated, label, lowest)
+        return repeated[close], label[close], bound
 
     kept = each(near, _parts(n_labels))
     if not kept:
@@ -119,7 +121,7 @@ def _parts(counts: Ints) -> list[tuple[int, int]]:
 
 
 class Boxes:
-    """Boxes of predictions and labels in group order, whose bounds are exact.
+    """Boxes of predictions and labels in group order; :meth:`near` is exact already.
 
     Args:
         arranged: The order.
@@ -132,24 +134,32 @@ class Boxes:
         self._truth = _corners(labels, arranged.label_row)
         self._is_crowd = arranged.is_crowd
 
-    def bounds(self, prediction: Ints, label: Ints) -> Floats:
-        """Return the IoU in pycocotools' order of operations (``bbIou`` in maskApi.c)."""
-        x, y, right, bottom, area = (values[prediction] for values in self._boxes)
-        label_x, label_y, label_right, label_bottom, label_area = (
-            values[label] for values in self._truth
-        )
-        w = np.minimum(right, label_right) - np.maximum(x, label_x)
-        h = np.minimum(bottom, label_bottom) - np.maximum(y, label_y)
-        overlap = (w > 0) & (h > 0)
-        intersection = w * h
-        union = np.where(self._is_crowd[label], area, area + label_area - intersection)
-        iou = np.zeros(len(w))
+    def near(self, prediction: Ints, label: Ints, lowest: float) -> tuple[Ints, Floats]:
+        """Return which pairs reach an IoU, and theirs.
+
+        In pycocotools' order of operations (``bbIou`` in maskApi.c): float64 gives the same bits.
+        """
+        x, y, right, bottom, area = self._boxes
+        label_x, label_y, label_right, label_bottom, label_area = self._truth
+        # Most pairs lie apart: look at one side before the other, and at areas last.
+        w = np.minimum(right[prediction], label_right[label])
+        w -= np.maximum(x[prediction], label_x[label])
+        kept = np.flatnonzero(w > 0)
+        prediction, label, w = prediction[kept], label[kept], w[kept]
+        h = np.minimum(bottom[prediction], label_bottom[label])
+        h -= np.maximum(y[prediction], label_y[label])
+        overlap = np.flatnonzero(h > 0)
+        prediction, label, kept = prediction[overlap], label[overlap], kept[overlap]
+        intersection, own = w[overlap] * h[overlap], area[prediction]
+        union = np.where(self._is_crowd[label], own, own + label_area[label] - intersection)
+        iou = np.zeros(len(kept))
         # A product of two tiny sides can be 0: such a pair counts as not overlapping.
-        np.divide(intersection, union, out=iou, where=overlap & (union > 0))
-        return iou
+        np.divide(intersection, union, out=iou, where=union > 0)
+        reached = np.flatnonzero(iou >= lowest)
+        return kept[reached], iou[reached]
 
     def exact(self, pairs: Pairs) -> Floats:
-        """Return what :meth:`bounds` found."""
+        """Return what :meth:`near` found."""
         return pairs.iou
 
 

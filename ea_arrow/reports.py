@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from itertools import pairwise
+from math import isclose
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
@@ -140,7 +141,7 @@ def _iou(row: dict[str, Any]) -> str | None:
 
 def _hundredths(value: float) -> str:
     """A threshold with two places, or with all it has."""
-    return f"{value:.2f}" if round(value, 2) == round(value, 9) else f"{value:g}"
+    return f"{value:.2f}" if isclose(round(value, 2), value, rel_tol=1e-9) else f"{value:g}"
 
 
 def metrics_by_iteration(tables: dict[str, pa.Table]) -> Shown:
@@ -179,12 +180,13 @@ def metrics_by_question(project: Project, tables: dict[str, pa.Table]) -> Shown:
 def metrics_by_class(name: str, table: pa.Table) -> Shown:
     """One row per class that has labels or predictions."""
     lines: dict[tuple[str, str], dict[str, Any]] = {}
+    several = _several(table)
     for row in table.filter(pc.is_valid(table["class"])).to_pylist():
         key = row["feature_hash"], row["option_hash"]
         line = lines.setdefault(key, {"class": row["class"], "labels": 0, "predictions": 0})
         line["labels"] = max(line["labels"], row["n_labels"])
         line["predictions"] = max(line["predictions"], row["n_predictions"])
-        line[row["metric"]] = row["value"]
+        line[_name(row, several)] = row["value"]
     names = _columns(name for line in lines.values() for name in list(line)[3:])
     rows = [
         [*list(line.values())[:3], *(_rounded(line.get(n)) for n in names)]
@@ -224,6 +226,8 @@ def error_counts(matches: pa.Table, classes: pa.Table, *, by_class: bool) -> pa.
     kinds = ["TP", *(f"FP {e}" for e in ERRORS[:5]), *(f"FN {ERRORS[i]}" for i in (5, 0, 1))]
     used = {key: row for key, row in rows.items() if row}
     columns = {"class": [names[key] for key in used]}
+    # Only where they occur: predictions that are ignored, and what only the id 0 makes wrong.
+    kinds += sorted({kind for row in used.values() for kind in row} - set(kinds))
     columns |= {kind: [row.get(kind, 0) for row in used.values()] for kind in kinds}
     return pa.table(columns)
 
@@ -271,4 +275,16 @@ def operating_lines(points: pa.Table, *, by_class: bool) -> Shown:
 
 def _overall(table: pa.Table) -> dict[str, float | None]:
     rows = table.filter(pc.is_null(table["class"])).to_pylist()
-    return {row["metric"]: row["value"] for row in rows}
+    several = _several(table)
+    return {_name(row, several): row["value"] for row in rows}
+
+
+def _several(table: pa.Table) -> bool:
+    """Whether the metrics are those of ``encord`` at several IoU thresholds."""
+    encord = table.filter(pc.equal(table["protocol"], "encord"))
+    return len(encord["iou_threshold"].unique()) > 1
+
+
+def _name(row: dict[str, Any], several: bool) -> str:
+    """What a column is called; with the IoU threshold where there are ``several``."""
+    return f"{row['metric']} @{_hundredths(row['iou_threshold'])}" if several else row["metric"]

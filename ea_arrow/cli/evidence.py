@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -72,10 +73,15 @@ def errors(name: str, by: str | None, directory: Path | None, form: str, **optio
     project = open_project(directory)
     found = project.matches(name, **options).to_arrow()
     output.emit(error_counts(found, project.classes.to_arrow(), by_class=by == "class"), form)
-    sql = "select * from matches where error = 'class confusion' order by confidence desc"
     if form == "table":
-        output.note(f"IoU from {options['iou_threshold']:g}, protocol {options['protocol']}.")
-        output.note(f"The objects: {suggested('query', sql, directory=directory)}")
+        iou, protocol = options["iou_threshold"], options["protocol"]
+        output.note(f"IoU from {iou:g}, protocol {protocol}.")
+        given = {"type": options["iou_type"], "where": options["where"], "slice": options["slice"]}
+        given["iou"] = None if iou == 0.5 else str(iou)
+        given["protocol"] = None if protocol == "coco" else protocol
+        more = [w for key, value in given.items() if value for w in (f"--{key}", value)]
+        command = suggested("matches", name, *more, directory=directory)
+        output.note(f"The objects, a row each: {command}")
 
 
 @click.command()
@@ -118,7 +124,9 @@ def confusion(name: str, directory: Path | None, form: str, **options: Any) -> N
     if options["protocol"] == "coco":
         least = options["confidence"]
         above = "any confidence" if least is None else f"confidence from {least:g}"
-        output.note(f"IoU from {options['iou_threshold']:g}, {above}, at most 100 per class.")
+        output.note("Rows are labels, columns predictions.")
+        most = "at most 100 per class and data unit"
+        output.note(f"IoU from {options['iou_threshold']:g}, {above}, {most}.")
 
 
 @click.command("operating-points")
@@ -152,12 +160,16 @@ def operating_points(
 
     if curve and confidence is not None:
         raise click.UsageError("Give either --curve or --confidence.")
+    if confidence is not None and not math.isfinite(confidence):
+        raise click.UsageError(f"A confidence is a number, got {confidence}.")
     points = open_project(directory).operating_points(name, **options).to_arrow()
     if not curve:
         points = best(points) if confidence is None else at(points, confidence)
     if form == "table":
         output.show(*operating_lines(points, by_class=by == "class"))
         output.note(f"IoU from {options['iou_threshold']:g}, at most 100 per class and data unit.")
+        if not points.num_rows:
+            output.note("No predictions of objects: there is no confidence to choose.")
     else:
         output.emit(points, form)
 
@@ -215,12 +227,16 @@ def slices(
         if where or remove or replace:
             raise click.UsageError("Name the slice.")
         found = project.slices
+        if not found:
+            output.note("No slices yet. See 'ea-arrow slices --help'.")
         names, conditions = list(found), list(found.values())
         columns = {
             "slice": pa.array(names, pa.string()),
             "where": pa.array(conditions, pa.string()),
         }
         output.emit(pa.table(columns), form)
+    elif remove and (where is not None or replace):
+        raise click.UsageError("--remove stands alone.")
     elif remove:
         project.remove_slice(name)
         output.note(f"Removed slice '{name}'.")

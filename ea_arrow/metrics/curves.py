@@ -54,6 +54,11 @@ class _Ranked:
     position: Ints  # of each candidate in class order
     column_starts: Ints  # where each class starts among the candidates; the last entry is C
 
+    def within(self, most: int) -> Bools:
+        """Return which candidates (C) are of a rank below a cut."""
+        flags: Bools = self.rank[self.position] < most
+        return flags
+
 
 @dataclass(frozen=True)
 class _Hits:
@@ -65,6 +70,8 @@ class _Hits:
 
     key: Ints
     column: Ints
+    first: Ints  # where the hits of each threshold and class start (T, K)
+    last: Ints  # and end
     odd: Ints
     sign: Ints
 
@@ -94,15 +101,13 @@ class Curves:
         self._ranked = _rank(matched)
         areas = range(len(matched.ignored))
 
-        def curves(area: int) -> list[_Curve]:
-            hits = _hits(matched, self._ranked, area)
-            return [_Curve(self._ranked, hits, most, n_thresholds) for most in max_detections]
-
-        self._curves = each(curves, areas)
+        self._hits = each(lambda area: _hits(matched, self._ranked, area, n_thresholds), areas)
         self.n_labels = _count_labels(matched.arranged, matched.ignored)
         self.n_predictions = np.diff(self._ranked.starts)
-        recall = np.array([[c.recall(self.n_labels[:, a]) for c in self._curves[a]] for a in areas])
-        self.recall = self._undefined(recall).transpose(2, 3, 0, 1)
+        within = [self._ranked.within(most) for most in max_detections]
+        found = np.array([[_count_found(hits, flags) for flags in within] for hits in self._hits])
+        total = np.maximum(self.n_labels, 1).T[:, None, None, :]
+        self.recall = self._undefined(found / total).transpose(2, 3, 0, 1)
 
     def precision_and_scores(self, cuts: tuple[int, ...]) -> tuple[Floats, Floats]:
         """Return precision and score at each recall (T, R, K, A, M), −1 without labels that count.
@@ -118,14 +123,16 @@ class Curves:
             needed = _hits_needed(self.n_labels[:, area], self._recalls)
             found = []
             for cut in cuts:
-                counted = np.append(0, np.cumsum(inside & (ranked.rank < self._cuts[cut])))
-                precision, scores = self._curves[area][cut].read(needed, counted, confidence)
-                self._curves[area][cut].first_scores(scores, self._recalls, confidence)
+                most = self._cuts[cut]
+                counted = np.append(0, np.cumsum(inside & (ranked.rank < most)))
+                curve = _Curve(ranked, self._hits[area], most)
+                precision, scores = curve.read(needed, counted, confidence)
+                curve.first_scores(scores, self._recalls, confidence)
                 found.append((precision, scores))
             return found
 
-        found = list(chain.from_iterable(each(read, range(len(self._curves)))))
-        shape = (len(self._curves), len(cuts), *found[0][0].shape)
+        found = list(chain.from_iterable(each(read, range(len(self._hits)))))
+        shape = (len(self._hits), len(cuts), *found[0][0].shape)
         arrays = (np.array(array).reshape(shape) for array in zip(*found, strict=True))
         # Only the shape is turned: what reads these in C order sees pycocotools' order.
         precision, scores = (self._undefined(a).transpose(2, 4, 3, 0, 1) for a in arrays)
@@ -159,19 +166,39 @@ def _rank(matched: Matched) -> _Ranked:
     return _Ranked(starts, order, arranged.rank[order], column, position, column_starts)
 
 
-def _hits(matched: Matched, ranked: _Ranked, area: int) -> _Hits:
+def _hits(matched: Matched, ranked: _Ranked, area: int, n_thresholds: int) -> _Hits:
     pair, threshold = matched.matching.pair[area], matched.matching.threshold[area]
     prediction, label = matched.pairs.prediction[pair], matched.pairs.label[pair]
     ignored, outside = matched.ignored[area][label], matched.outside[area][prediction]
     n = len(ranked.position)
     key = threshold * n + ranked.column[prediction]
     hit = ~ignored & ~matched.unfindable[label]
-    found = np.sort(key[hit])
+    # A prediction hits at most once at a threshold: flags put the keys in order without a sort.
+    flags = np.zeros(n_thresholds * n, bool)
+    flags[key[hit]] = True
+    found = np.flatnonzero(flags)
+    edges = np.searchsorted(found, _bounds(ranked, n_thresholds))
+    column = found - np.repeat(np.arange(n_thresholds) * n, edges[:, -1] - edges[:, 0])
     extra, missing = key[hit & outside], key[ignored & ~outside]
     odd = np.concatenate([extra, missing])
     sign = np.repeat(np.array([1, -1]), [len(extra), len(missing)])
     by_key = np.argsort(odd)
-    return _Hits(found, found % max(n, 1), odd[by_key], sign[by_key])
+    return _Hits(found, column, edges[:, :-1], edges[:, 1:], odd[by_key], sign[by_key])
+
+
+def _bounds(ranked: _Ranked, n_thresholds: int) -> Ints:
+    """Return the key at which each threshold and class starts (T, K + 1)."""
+    at: Ints = np.arange(n_thresholds)[:, None] * len(ranked.position) + ranked.column_starts
+    return at
+
+
+def _count_found(hits: _Hits, within: Bools) -> Ints:
+    """Return the hits of each threshold and class (T, K) among some candidates."""
+    if within.all():
+        return hits.last - hits.first
+    total = np.append(0, np.cumsum(within[hits.column]))
+    found: Ints = total[hits.last] - total[hits.first]
+    return found
 
 
 def _hits_needed(n_labels: Ints, recalls: Floats) -> Ints:
@@ -192,21 +219,19 @@ class _Curve:
         first, last: Where the hits of each (threshold, class) start and end (T, K).
     """
 
-    def __init__(self, ranked: _Ranked, hits: _Hits, most: int, n_thresholds: int) -> None:
+    def __init__(self, ranked: _Ranked, hits: _Hits, most: int) -> None:
         self._ranked, self._hits, self._most = ranked, hits, most
-        self._cut = ranked.rank[ranked.position] < most
-        kept = self._cut[hits.column]
-        self._key, self._column = hits.key[kept], hits.column[kept]
-        self._bounds = (
-            np.arange(n_thresholds)[:, None] * len(ranked.position) + ranked.column_starts
-        )
-        edges = np.searchsorted(self._key, self._bounds)
-        self.first, self.last = edges[:, :-1], edges[:, 1:]
-
-    def recall(self, n_labels: Ints) -> Floats:
-        """Return hits / labels (T, K)."""
-        recall: Floats = (self.last - self.first) / np.maximum(n_labels, 1)
-        return recall
+        self._cut = ranked.within(most)
+        self._bounds = _bounds(ranked, len(hits.first))
+        if self._cut.all():
+            self._key, self._column, self.first, self.last = (
+                hits.key, hits.column, hits.first, hits.last,
+            )  # fmt: skip
+        else:
+            kept = self._cut[hits.column]
+            self._key, self._column = hits.key[kept], hits.column[kept]
+            edges = np.searchsorted(self._key, self._bounds)
+            self.first, self.last = edges[:, :-1], edges[:, 1:]
 
     def _precision(self, counted: Ints) -> Floats:
         """Return the precision at each hit, and a 0 after the last.
@@ -216,7 +241,7 @@ class _Curve:
         """
         ranked, hits = self._ranked, self._hits
         # Predictions that count, up to each hit, less those before its class.
-        count = counted[ranked.position[self._column] + 1]
+        count = counted[ranked.position + 1][self._column]
         before = np.broadcast_to(counted[ranked.starts[:-1]], self.first.shape)
         odd = self._cut[hits.odd % max(len(ranked.position), 1)]
         if odd.any():
@@ -224,13 +249,15 @@ class _Curve:
             at = np.searchsorted(self._key, odd_key)
             size = len(self._key)
             change = np.bincount(at, weights=sign, minlength=size + 1)[:size]
-            count = count + np.cumsum(change.astype(np.int64))
+            count += np.cumsum(change.astype(np.int64))
             total = np.append(0, np.cumsum(sign))
             before = before + total[np.searchsorted(odd_key, self._bounds[:, :-1])]
         lengths = (self.last - self.first).ravel()
-        count = count - np.repeat(before.ravel(), lengths)
+        count -= np.repeat(before.ravel(), lengths)
         hit = np.arange(1, len(self._key) + 1) - np.repeat(self.first.ravel(), lengths)
-        return np.append(hit / (count + np.spacing(1)), 0.0)
+        precision = np.zeros(len(hit) + 1)
+        np.divide(hit, count + np.spacing(1), out=precision[:-1])
+        return precision
 
     def read(self, needed: Ints, counted: Ints, confidence: Floats) -> tuple[Floats, Floats]:
         """Return precision and score where each recall is first reached (T, K, R), 0 beyond."""
@@ -243,8 +270,8 @@ class _Curve:
         peaks = peaks.reshape(edges.shape)[..., :-1]
         peaks[beyond] = 0
         envelope = np.maximum.accumulate(peaks[..., ::-1], axis=2)[..., ::-1]
-        score = np.append(confidence[self._ranked.position[self._column]], 0.0)[at]
-        score[beyond] = 0
+        score = np.zeros(at.shape)
+        score[~beyond] = confidence[self._ranked.position[self._column[at[~beyond]]]]
         return envelope, score
 
     def first_scores(self, scores: Floats, recalls: Floats, confidence: Floats) -> None:
