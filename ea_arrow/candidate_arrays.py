@@ -1,4 +1,4 @@
-"""Candidates as one row of an Arrow table, whose file needs no reading: it is mapped into memory.
+"""Candidates as one row of an Arrow table, whose file is mapped into memory, not parsed.
 
 Matches are kept as one integer per pair and area range, with a bit for each IoU threshold.
 """
@@ -58,7 +58,9 @@ def from_arrays(table: pa.Table) -> Candidates:
 
     def array(name: str) -> Any:
         values = table.column(name).chunk(0).values.to_numpy()
-        return values.view(bool) if values.dtype == np.uint8 else values
+        if values.dtype == np.uint8:
+            return values.view(bool)
+        return values if values.dtype == np.float64 else values.astype(np.int64)
 
     columns = {field.name: array(field.name) for field in fields(Arranged)[1:]}
     pairs = Pairs(*(array(f"{_PAIRS}{field.name}") for field in fields(Pairs)))
@@ -75,7 +77,13 @@ def from_arrays(table: pa.Table) -> Candidates:
 
 
 def _plain(values: Any) -> Any:
-    return values.view(np.uint8) if values.dtype == bool else values
+    """Return values as Arrow holds them, integers as narrow as they fit."""
+    if values.dtype == bool:
+        return values.view(np.uint8)
+    if values.dtype == np.float64:
+        return values
+    most = max(int(values.max(initial=0)), -int(values.min(initial=0)))
+    return values.astype(next(t for t in (np.int16, np.int32, np.int64) if most <= np.iinfo(t).max))
 
 
 def _set_bits(bits: Ints) -> tuple[Ints, Ints]:

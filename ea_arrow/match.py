@@ -34,6 +34,10 @@ class Matching:
     pair: tuple[Ints, ...]
     threshold: tuple[Ints, ...]
 
+    def among(self, chosen: Ints) -> Matching:
+        """Return the matches numbered as the pairs are that these were chosen from."""
+        return Matching(tuple(chosen[pair] for pair in self.pair), self.threshold)
+
     def within(self, kept: Bools) -> Matching:
         """Return the matches among the pairs that are kept, numbered as they then are."""
         new = np.cumsum(kept) - 1

@@ -304,10 +304,13 @@ def evaluate_candidates(
     ignored = arranged.is_ignored | beyond(arranged.label_area, ranges)
     if candidates.matching is not None and parameters.match_as_pycocotools:
         matching = candidates.matching
+    elif candidates.lowest < thresholds[0] or candidates.most > most:
+        near = (pairs.iou >= thresholds[0]) & (arranged.rank[pairs.prediction] < most)
+        chosen = np.flatnonzero(near)
+        matching = match_pairs(
+            pairs.take(chosen), arranged.group, thresholds, ignored, arranged.is_crowd
+        ).among(chosen)
     else:
-        if candidates.lowest < thresholds[0] or candidates.most > most:
-            near = (pairs.iou >= thresholds[0]) & (arranged.rank[pairs.prediction] < most)
-            pairs = pairs.take(np.flatnonzero(near))
         matching = match_pairs(pairs, arranged.group, thresholds, ignored, arranged.is_crowd)
     matched = Matched(
         arranged=arranged,
