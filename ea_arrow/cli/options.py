@@ -56,7 +56,7 @@ class IouThresholds(click.ParamType):  # type: ignore[type-arg]  # generic since
         try:
             if ":" in value:
                 return _range(*map(float, value.split(":")))
-            return tuple(float(part) for part in value.split(","))
+            return tuple(sorted({float(part) for part in value.split(",")}))
         except (TypeError, ValueError):
             self.fail(f"{value!r}: expected 0.5, 0.5,0.75 or 0.5:0.95:0.05", param, ctx)
 
