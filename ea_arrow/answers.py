@@ -17,7 +17,7 @@ from ea_arrow.slices import Slices
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ea_arrow.candidates import IouType
+    from ea_arrow.candidates import Candidates, IouType
     from ea_arrow.questions import Protocol
     from ea_arrow.schema import TableSpec
     from ea_arrow.slices import Subset
@@ -33,6 +33,7 @@ class Answers:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._recent: dict[str, Candidates] = {}
 
     def metrics(
         self,
@@ -81,7 +82,10 @@ class Answers:
             ignore_unmatched_frames=ignore_unmatched_frames,
             subset=self._subset(where, slice),
         )
-        results, iteration = Results(self._store, cache=cache), self._store.iteration(name)
+        results, iteration = (
+            Results(self._store, cache=cache, recent=self._recent),
+            self._store.iteration(name),
+        )
         table = results.answer(METRICS, iteration, question)
         settled = results.settled(iteration, question)
         notes = metric_notes(table, settled, results.formats(iteration), results.formats(None))
@@ -279,7 +283,7 @@ class Answers:
         return select_units(self._store, both, f"{name} and {' '.join(where.split())}")
 
     def _answer(self, spec: TableSpec, name: str, question: Question, cache: bool) -> pa.Table:
-        results = Results(self._store, cache=cache)
+        results = Results(self._store, cache=cache, recent=self._recent)
         return results.answer(spec, self._store.iteration(name), question)
 
 

@@ -56,8 +56,11 @@ def from_arrays(table: pa.Table) -> Candidates:
     """Return the candidates of :func:`to_arrays`; the arrays cannot be written to."""
     metadata = table.schema.metadata
 
+    def stored(name: str) -> Any:
+        return table.column(name).chunk(0).values.to_numpy()
+
     def array(name: str) -> Any:
-        values = table.column(name).chunk(0).values.to_numpy()
+        values = stored(name)
         if values.dtype == np.uint8:
             return values.view(bool)
         return values if values.dtype == np.float64 else values.astype(np.int64)
@@ -65,7 +68,7 @@ def from_arrays(table: pa.Table) -> Candidates:
     columns = {field.name: array(field.name) for field in fields(Arranged)[1:]}
     pairs = Pairs(*(array(f"{_PAIRS}{field.name}") for field in fields(Pairs)))
     areas = [name for name in table.column_names if name.startswith(_MATCHED)]
-    found = [_set_bits(array(name)) for name in areas]
+    found = [_set_bits(stored(name)) for name in areas]
     matching = Matching(*(tuple(part) for part in zip(*found, strict=True))) if found else None
     return Candidates(
         arranged=Arranged(n_classes=int(metadata[b"n_classes"]), **columns),
@@ -88,11 +91,7 @@ def _plain(values: Any) -> Any:
 
 def _set_bits(bits: Ints) -> tuple[Ints, Ints]:
     """Return position and number of every bit that is set."""
-    some = np.flatnonzero(bits)
-    left = bits[some]
-    positions, numbers = [some[:0]], [some[:0]]
-    for number in range(int(left.max(initial=0)).bit_length()):
-        at = some[(left >> number) & 1 == 1]
-        positions.append(at)
-        numbers.append(np.full(len(at), number))
-    return np.concatenate(positions), np.concatenate(numbers)
+    width = int(bits.max(initial=0)).bit_length()
+    positions = [np.flatnonzero(bits & (1 << number)) for number in range(width)]
+    numbers = np.repeat(np.arange(width), [len(at) for at in positions])
+    return np.concatenate([np.zeros(0, np.int64), *positions]), numbers

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 ENGINE: Final = 2
 """Rises whenever the same inputs give other results."""
 
+MOST_RECENT: Final = 2
 _EVERY: Final = 2**31
 _SHAPED: Final = {"mask", "polygon"}
 
@@ -46,12 +47,16 @@ class Results:
         store: The project.
         cache: If False, everything is computed again and nothing is kept, except masks drawn from
             polygons.
+        recent: Candidates that the process still holds; the last few stay there.
     """
 
-    def __init__(self, store: Store, *, cache: bool = True) -> None:
+    def __init__(
+        self, store: Store, *, cache: bool = True, recent: dict[str, Candidates] | None = None
+    ) -> None:
         self._cache = Cache(store.folder / DERIVED, enabled=cache)
         self._reader = Reader(store, self._cache)
         ontology = (store.folder / ONTOLOGY).read_bytes()
+        self._recent = {} if recent is None else recent
         self._formats: dict[str | None, dict[str, int]] = {}
         self._shared = {
             "engine": ENGINE,
@@ -173,11 +178,17 @@ class Results:
             matching = evaluate_candidates(found, self._reader.classes, own).matching
             return to_arrays(replace(found, matching=matching))
 
-        kept = from_arrays(self._cache.arrays(kind, inputs, lambda: find(lowest, most)))
+        name = f"{kind}-{inputs}"
+        kept = self._recent.pop(name, None)
+        if kept is None:
+            kept = from_arrays(self._cache.arrays(kind, inputs, lambda: find(lowest, most)))
         if kept.lowest > lowest or kept.most < most:
             table = find(min(lowest, kept.lowest), max(most, kept.most))
             self._cache.replace(kind, inputs, table)
             kept = from_arrays(table)
+        self._recent[name] = kept
+        while len(self._recent) > MOST_RECENT:
+            del self._recent[next(iter(self._recent))]
         return _within(kept, question.subset)
 
     def _evaluations(self, iteration: Iteration, question: Question) -> Iterable[Any]:

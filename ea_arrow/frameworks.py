@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from ea_arrow.errors import PredictionError
+from ea_arrow.geometry import encode_dense
 from ea_arrow.tensors import (
     array_of,
+    boxes_of_corners,
     column,
     corners_to_boxes,
     masks_of,
-    numbers,
     rotated_boxes,
     size_of,
     table,
@@ -64,7 +65,7 @@ def columns_of(output: Any) -> dict[str, Any] | None:
 
         - ``bbox``: float64 (n, 4), left, top, width, height in pixels; of a rotated object, the box
           before rotation;
-        - ``theta``: float64 (n,), rotation of the box about its centre, degrees clockwise, [0, 360);
+        - ``theta``: float64 (n,), clockwise rotation of the box about its centre, 0 to 360 degrees;
         - ``masks``: list of :class:`~ea_arrow.geometry.Rle`, of the image's size;
         - ``polygons``: list of lists of rings; a ring is float64, interleaved x, y in pixels;
         - ``confidence``: float64 (n,), always given;
@@ -171,8 +172,8 @@ def _rows(found: Any, box: tuple[str, int], what: str) -> tuple[Floats, Any, Any
     """Coordinates, confidences, classes and tracks of ``Boxes`` or ``OBB``."""
     name, width = box
     if getattr(found, "data", None) is None:
-        parts = [getattr(found, part, None) for part in ("conf", "cls", "id")]
-        return table(getattr(found, name, None), [width], f"{what}.{name}"), *parts
+        conf, cls, track = (getattr(found, part, None) for part in ("conf", "cls", "id"))
+        return table(getattr(found, name, None), [width], f"{what}.{name}"), conf, cls, track
     rows = table(found.data, [width + 2, width + 3], f"{what}.data")
     track = rows[:, width] if rows.shape[1] == width + 3 else None
     return rows[:, :width], rows[:, -2], rows[:, -1], track
@@ -185,7 +186,7 @@ def _segmented(masks: Any, size: tuple[int, int]) -> Columns:
     columns: Columns = {}
     if outlines is not None:
         columns["polygons"] = [_rings(outline) for outline in outlines]
-    if data is not None and (outlines is None or tuple(data.shape[-2:]) == size):
+    if data is not None and (outlines is None or np.shape(data)[-2:] == size):
         columns |= _masks(data, "Results.masks.data", size, _RETINA)
     return columns
 
@@ -209,8 +210,8 @@ def _classified(probs: Any, names: dict[int, str]) -> Columns:
     if probabilities.size == 0:
         raise PredictionError("Results.probs.data is empty; expected one number per class.")
     best = np.array([probabilities.argmax()], dtype=np.int64)
-    columns = {"class_index": best, "confidence": probabilities[best]} | _named(names, best)
-    columns["probabilities"] = probabilities[None]
+    columns: Columns = {"class_index": best, "confidence": probabilities[best]}
+    columns |= _named(names, best) | {"probabilities": probabilities[None]}
     if names:
         columns["probability_names"] = [names.get(index) for index in range(probabilities.size)]
     return columns
@@ -229,7 +230,7 @@ def _supervision(detections: Any) -> Columns:
     if data.get("xyxyxyxy") is None:
         columns: Columns = {"bbox": corners_to_boxes(corners)}
     else:
-        columns = _from_corners(data["xyxyxyxy"])
+        columns = boxes_of_corners(data["xyxyxyxy"], "Detections.data['xyxyxyxy']")
     hint = "Set detections.confidence; use numpy.ones(len(detections)) if the model has none."
     columns["confidence"] = _confidence(
         detections.confidence, len(corners), "Detections.confidence", hint
@@ -243,28 +244,7 @@ def _supervision(detections: Any) -> Columns:
     return columns | _masks(detections.mask, "Detections.mask")
 
 
-def _from_corners(value: Any) -> Columns:
-    """Rotated boxes of their corners (n, 4, 2), given in order around the box.
-
-    Ultralytics, which supervision takes them from, begins with the two at the end of the box's
-    width: from the third to the second corner runs the width, from the second to the first the
-    height.
-    """
-    what = "Detections.data['xyxyxyxy']"
-    corners = numbers(value, what)
-    if corners.size == 0:
-        corners = corners.reshape(0, 4, 2)
-    if corners.shape[1:] != (4, 2):
-        raise PredictionError(f"{what} has shape {corners.shape}; expected (n, 4, 2).")
-    with np.errstate(invalid="ignore"):
-        along, down = corners[:, 1] - corners[:, 2], corners[:, 0] - corners[:, 1]
-        centre = corners.mean(axis=1)
-        sides = np.stack([np.hypot(*along.T), np.hypot(*down.T)], axis=1)
-        degrees = np.rad2deg(np.arctan2(along[:, 1], along[:, 0]))
-    return rotated_boxes(np.concatenate([centre, sides], axis=1), degrees)
-
-
-# -- dictionaries: torchvision, Hugging Face ---------------------------------------------------------
+# -- dictionaries: torchvision, Hugging Face -------------------------------------------------------
 
 
 def _is_detection(output: Any) -> bool:
@@ -281,10 +261,10 @@ def _detection(output: Mapping[str, Any]) -> Columns:
         corners = table(output["boxes"], [4], "'boxes'")
         _check_pixels(corners)
         columns["bbox"] = corners_to_boxes(corners)
-    labels = output["labels"]
+    labels = array_of(output["labels"], "'labels'")
     hint = "Give 'scores', one per object. A dictionary without is ground truth to torchvision."
-    columns["confidence"] = _confidence(output.get("scores"), len(labels), "'scores'", hint)
-    if array_of(labels, "'labels'").dtype.kind == "U":
+    columns["confidence"] = _confidence(output.get("scores"), labels.size, "'scores'", hint)
+    if labels.dtype.kind == "U":
         columns["class_name"] = texts(labels, "'labels'")
     else:
         columns["class_index"] = whole_numbers(labels, "'labels'")
@@ -316,17 +296,22 @@ def _segmentation(output: Mapping[str, Any]) -> Columns:
         "confidence": column(scores, "The segments' score"),
         "class_index": whole_numbers(labels, "The segments' label_id"),
     }
-    given = output["segmentation"]
-    if given is None and not segments:
-        return columns | {"masks": []}
-    if isinstance(given, list | tuple) and not np.shape(given)[1:2]:
-        message = "'segmentation' is a list of run lengths; expected the pixels."
+    return columns | _segments(output["segmentation"], segments)
+
+
+def _segments(given: Any, segments: list[Any]) -> Columns:
+    """The masks of a map of ids, shape (height, width), or of one map per segment."""
+    if given is None or isinstance(given, list | tuple):
+        if not segments:
+            return {"masks": []}
+        message = f"'segmentation' is {type(given).__name__}; expected an array of pixels."
         raise PredictionError(message, hint="Leave return_coco_annotation at False.")
     pixels = array_of(given, "'segmentation'")
     if pixels.ndim == 2:
-        ids = np.array([_part(segment, "id") for segment in segments], dtype=np.int64)
-        pixels = pixels[None] == ids[:, None, None]
-    return columns | _masks(pixels, "'segmentation'")
+        height, width = pixels.shape
+        masks = [encode_dense(pixels == _part(segment, "id")) for segment in segments]
+        return {"masks": masks, "height": height, "width": width}
+    return _masks(pixels, "'segmentation'")
 
 
 def _part(segment: Any, name: str) -> Any:
@@ -341,7 +326,8 @@ def _part(segment: Any, name: str) -> Any:
 
 
 def _is_detectron2(output: Any) -> bool:
-    return _has(output, "image_size", "get_fields") and callable(output.get_fields)
+    names = ("get_fields", "pred_boxes", "pred_masks")
+    return _has(output, "image_size") and any(hasattr(output, name) for name in names)
 
 
 def _is_wrapped_detectron2(output: Any) -> bool:
@@ -349,29 +335,29 @@ def _is_wrapped_detectron2(output: Any) -> bool:
 
 
 def _detectron2(instances: Any) -> Columns:
-    fields = instances.get_fields()
-    given = [name for name in ("pred_boxes", "pred_masks") if fields.get(name) is not None]
-    if not given:
-        found = ", ".join(fields) or "none"
-        message = f"Instances has the fields {found}; expected pred_boxes or pred_masks."
+    names = ("pred_boxes", "pred_masks", "pred_classes", "scores")
+    boxes, masks, classes, scores = (getattr(instances, name, None) for name in names)
+    if boxes is None and masks is None:
+        fields = ", ".join(instances.get_fields() if hasattr(instances, "get_fields") else ())
+        message = f"Instances has the fields {fields or 'none'}; expected pred_boxes or pred_masks."
         raise PredictionError(message)
-    columns: Columns = {}
-    if "pred_boxes" in given:
-        boxes = fields["pred_boxes"]
-        rows = table(getattr(boxes, "tensor", boxes), [4, 5], "Instances.pred_boxes")
-        # RotatedBoxes: centre, size and degrees, which run counter-clockwise.
-        columns = (
-            {"bbox": corners_to_boxes(rows)}
-            if rows.shape[1] == 4
-            else rotated_boxes(rows[:, :4], -rows[:, 4])
-        )
-    hint = "Set instances.scores; use 1.0 where the model has none."
-    n = len(fields[given[0]])
-    columns["confidence"] = _confidence(fields.get("scores"), n, "Instances.scores", hint)
-    if fields.get("pred_classes") is not None:
-        columns["class_index"] = whole_numbers(fields["pred_classes"], "Instances.pred_classes")
     size = size_of(instances.image_size, "Instances.image_size")
-    return columns | _masks(fields.get("pred_masks"), "Instances.pred_masks", size, _PASTE)
+    columns = _masks(masks, "Instances.pred_masks", size, _PASTE)
+    if boxes is not None:
+        columns |= _detectron2_boxes(boxes)
+    n = len(columns["masks" if boxes is None else "bbox"])
+    hint = "Set instances.scores; use 1.0 where the model has none."
+    columns["confidence"] = _confidence(scores, n, "Instances.scores", hint)
+    if classes is not None:
+        columns["class_index"] = whole_numbers(classes, "Instances.pred_classes")
+    return columns
+
+
+def _detectron2_boxes(boxes: Any) -> Columns:
+    rows = table(getattr(boxes, "tensor", boxes), [4, 5], "Instances.pred_boxes")
+    if rows.shape[1] == 4:
+        return {"bbox": corners_to_boxes(rows)}
+    return rotated_boxes(rows[:, :4], -rows[:, 4])  # RotatedBoxes turn counter-clockwise
 
 
 # -- MMDetection -----------------------------------------------------------------------------------

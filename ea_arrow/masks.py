@@ -7,9 +7,11 @@ boxes and at most either area. What is left goes to pycocotools' C code, many gr
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
 from ea_arrow.arranged import run_starts
 
@@ -24,7 +26,8 @@ if TYPE_CHECKING:
 _PREDICTIONS_AT_ONCE = 48  # per call of C, which compares all boxes of a call: 1 is slow, so is 200
 _TAGS = 64
 _WIDEST = 2**32 // _TAGS - 1  # the C code computes with 32 bits
-_BYTES_AT_ONCE = 1 << 30
+_PAIRS_AT_ONCE = 2048
+_BYTES_AT_ONCE = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,8 @@ class Masks:
         self._arranged, self._predictions, self._labels = arranged, predictions, labels
         self._sides = _extents(predictions, arranged.row)
         self._label_sides = _extents(labels, arranged.label_row)
+        counts = pa.chunked_array(labels.counts(), pa.binary())
+        self._label_counts = pa.chunked_array([counts.combine_chunks()])
 
     def near(self, prediction: Ints, label: Ints, lowest: float) -> tuple[Ints, Floats]:
         """Return which pairs may reach an IoU, and the bound that says so."""
@@ -110,8 +115,11 @@ class Masks:
         first = 0
         for counts in _merged(self._predictions.counts()):
             mine = np.flatnonzero((rows >= first) & (rows < first + len(counts)))
-            if len(mine):
-                iou[mine] = self._ious(pairs.take(mine), counts, first)
+            # In parts, so that what Python makes of the masks stays in the processor's cache.
+            parts = _calls(self._arranged.unit[pairs.prediction[mine]], _PAIRS_AT_ONCE)
+            for begin, end in parts:
+                part = mine[begin:end]
+                iou[part] = self._ious(pairs.take(part), counts, first)
             first += len(counts)
         return iou
 
@@ -133,7 +141,8 @@ class Masks:
         )
         key = (arranged.unit if crosses else arranged.group)[prediction]
         label_key = (arranged.label_unit if crosses else arranged.label_group)[label]
-        groups = key[run_starts(key)]
+        starts = run_starts(key)
+        groups = key[starts]
         stride = int(max(self._predictions.width.max(), self._labels.width.max())) + 1
         is_narrow = stride <= _WIDEST
         tag = stride * is_narrow
@@ -148,17 +157,21 @@ class Masks:
         truth = _dictionaries(
             self._labels,
             rows,
-            _chosen(self._labels.counts(), rows),
+            _slices(self._label_counts, rows),
             np.searchsorted(groups, label_key) % _TAGS * tag,
         )
         crowd = arranged.is_crowd[label].astype(np.uint8)
         iou = np.empty(len(pairs))
         most = _PREDICTIONS_AT_ONCE if is_narrow else 1
-        for first_group, last_group in _calls(key, most):
-            low, high = np.searchsorted(key, [groups[first_group], groups[last_group] + 1])
-            a, b = np.searchsorted(label_key, [groups[first_group], groups[last_group] + 1])
+        calls = np.array(_calls(key, most))
+        edges = zip(
+            calls.tolist(),
+            np.searchsorted(label_key, _edges(key, calls)).tolist(),
+            np.searchsorted(column, calls).tolist(),
+            strict=True,
+        )
+        for (low, high), (a, b), (begin, end) in edges:
             every = _mask.iou(found[low:high], truth[a:b], crowd[a:b])
-            begin, end = np.searchsorted(column, [low, high])
             iou[begin:end] = every[column[begin:end] - low, row[begin:end] - a]
         return iou
 
@@ -171,8 +184,6 @@ def _extents(masks: MaskColumn, rows: Ints) -> list[NDArray[Any]]:
 
 def _merged(parts: Iterable[Any]) -> Iterable[Any]:
     """Join arrays as far as memory allows: a label is read again for each."""
-    import pyarrow as pa
-
     waiting: list[Any] = []
     size = 0
     for part in parts:
@@ -183,14 +194,6 @@ def _merged(parts: Iterable[Any]) -> Iterable[Any]:
         size += part.nbytes
     if waiting:
         yield pa.chunked_array(waiting)
-
-
-def _chosen(parts: Iterable[Any], rows: Ints) -> list[bytes]:
-    """Return the counts at rows of a whole column."""
-    import pyarrow as pa
-
-    chunks = list(parts)
-    return _slices(pa.chunked_array(chunks), rows) if chunks else []
 
 
 def _slices(counts: Any, rows: Ints) -> list[bytes]:
@@ -229,9 +232,13 @@ def _dictionaries(
 
 
 def _calls(key: Ints, most: int) -> list[tuple[int, int]]:
-    """Return first and last group of each call: about ``most`` predictions, whole groups."""
+    """Cut an ascending key into ranges of about ``most``, equal values together."""
     starts = run_starts(key)
-    part = starts // most
-    first = run_starts(part)
-    last = np.append(first[1:], len(starts)) - 1
-    return list(zip(first.tolist(), last.tolist(), strict=True))
+    first = starts[run_starts(starts // most)]
+    return list(pairwise([*first.tolist(), len(key)]))
+
+
+def _edges(key: Ints, ranges: Ints) -> Ints:
+    """Return the lowest key of each range, and the one after its highest."""
+    edges: Ints = key[ranges - [0, 1]] + [0, 1]
+    return edges

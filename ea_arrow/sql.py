@@ -54,7 +54,9 @@ _WRITES: Final = re.compile(
 )
 
 
-def query(store: Store, sql: str, question: Question | None = None) -> pa.Table:
+def query(
+    store: Store, sql: str, question: Question | None = None, *, only_named: bool = False
+) -> pa.Table:
     """Run one SELECT over the project's views.
 
     Views: ``predictions``, ``labels`` (and both with ``_details``: class name, title, size and
@@ -65,6 +67,7 @@ def query(store: Store, sql: str, question: Question | None = None) -> pa.Table:
         store: The project.
         sql: One statement that reads.
         question: Protocol, IoU threshold and type of ``matches``.
+        only_named: Open no view that the statement does not name: faster, but others are missing.
 
     Returns:
         The result.
@@ -82,7 +85,8 @@ def query(store: Store, sql: str, question: Question | None = None) -> pa.Table:
             }
         )
         try:
-            return _run(connection, store, sql, question or Question())
+            views = _Views(connection, store, question or Question(), only_named=only_named)
+            return _run(connection, views, sql)
         except (duckdb.Error, UnicodeError) as error:
             raise _failed(str(error)) from error
         except RuntimeError as error:
@@ -104,7 +108,8 @@ def select_units(store: Store, where: str, name: str | None = None) -> Subset:
     Raises:
         QueryError: It is wrong, or no condition.
     """
-    units = query(store, f"SELECT unit_id FROM data_units WHERE (\n{where}\n)")
+    sql = f"SELECT unit_id FROM data_units WHERE (\n{where}\n)"
+    units = query(store, sql, only_named=True)
     if units.column_names != ["unit_id"]:
         raise QueryError(f"Not a condition: {where}", hint='For example: --where "width > 1000"')
     found = units.column(0).to_numpy()
@@ -115,11 +120,8 @@ def select_units(store: Store, where: str, name: str | None = None) -> Subset:
     return Subset(" ".join(where.split()) if name is None else name, flags)
 
 
-def _run(
-    connection: duckdb.DuckDBPyConnection, store: Store, sql: str, question: Question
-) -> pa.Table:
+def _run(connection: duckdb.DuckDBPyConnection, views: _Views, sql: str) -> pa.Table:
     selection = _selection(connection, sql)
-    views = _Views(connection, store, question)
     views.make(sql)
     named = {str(path) for path in views.files} | {_unglobbed(path) for path in views.files}
     connection.execute("SET allowed_paths = " + _literals(named))
@@ -185,14 +187,22 @@ class _Views:
     """Makes the views and remembers the files they read."""
 
     def __init__(
-        self, connection: duckdb.DuckDBPyConnection, store: Store, question: Question
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        store: Store,
+        question: Question,
+        *,
+        only_named: bool,
     ) -> None:
         self.connection, self.store, self.question = connection, store, question
+        self.only_named = only_named
         self.files: list[Path] = []
 
     def make(self, sql: str) -> None:
         """Make all views; matches and metrics are computed only if the query names them."""
         for spec in (PREDICTIONS, LABELS, DATA_UNITS):
+            if self.only_named and not _names(sql, spec):
+                continue
             table = self.store.table(spec)
             self._of_files(spec, [table.root / file.path for file in table.files()])
         self._of_table(CLASSES, self.store.classes())
@@ -204,6 +214,8 @@ class _Views:
         for spec in (MATCHES, METRICS):
             self._of_results(spec, compute=_names(sql, spec))
         for name in ("predictions", "labels"):
+            if self.only_named and not re.search(rf"\b{name}_details\b", sql, re.IGNORECASE):
+                continue
             self.connection.execute(_DETAILS.format(name=name))
 
     def _of_files(self, spec: TableSpec, files: Sequence[Path]) -> None:
@@ -224,7 +236,10 @@ class _Views:
         self.connection.register(spec.name, table)
 
     def _of_results(self, spec: TableSpec, *, compute: bool) -> None:
-        iterations = self.store.iterations().values() if compute else ()
+        if not compute:
+            self._of_table(spec, spec.arrow.empty_table())
+            return
+        iterations = self.store.iterations().values()
         results = derived.Results(self.store)
         found = [
             results.file_or_table(spec, iteration, question)
@@ -249,7 +264,7 @@ class _Views:
 
 
 def _names(sql: str, spec: TableSpec) -> bool:
-    return re.search(rf"\b{spec.name}\b", sql, re.IGNORECASE) is not None
+    return re.search(rf"\b{spec.name}(_details)?\b", sql, re.IGNORECASE) is not None
 
 
 def _literals(texts: Iterable[str]) -> str:

@@ -120,10 +120,8 @@ def table(value: Any, widths: Sequence[int], what: str) -> Floats:
         PredictionError: The shape is another, or it does not hold numbers.
     """
     array = numbers(value, what)
-    if array.size == 0 and array.shape[:1] == (0,):
-        return array.reshape(
-            0, array.shape[1] if array.shape[1:] in [(w,) for w in widths] else widths[0]
-        )
+    if array.shape == (0,):
+        return array.reshape(0, widths[0])  # what an empty list becomes
     if array.ndim != 2 or array.shape[1] not in widths:
         expected = " or ".join(f"(n, {width})" for width in widths)
         raise PredictionError(f"{what} has shape {array.shape}; expected {expected}.")
@@ -140,7 +138,7 @@ def whole_numbers(value: Any, what: str) -> NDArray[np.int64]:
     if array.ndim == 1 and array.dtype.kind in "iu":
         return array.astype(np.int64)
     floats = column(array, what)
-    broken = ~np.isfinite(floats) | (floats != np.floor(floats))
+    broken = ~(np.abs(floats) < 2.0**63) | (floats != np.floor(floats))
     if broken.any():
         raise PredictionError(f"{what} holds {floats[broken][0]}; expected whole numbers.")
     return floats.astype(np.int64)
@@ -197,7 +195,7 @@ def rotated_boxes(centred: Floats, degrees: Floats) -> dict[str, Any]:
 
     Returns:
         ``bbox``, the boxes before rotation: left, top, width, height, shape (n, 4); and ``theta``,
-        in [0, 360), shape (n,).
+        from 0 up to 360, shape (n,).
     """
     boxes = centred.copy()
     with np.errstate(invalid="ignore"):
@@ -205,6 +203,34 @@ def rotated_boxes(centred: Floats, degrees: Floats) -> dict[str, Any]:
         theta = np.mod(degrees, 360.0)
     theta[theta == 360.0] = 0.0  # what np.mod makes of −1e-20
     return {"bbox": boxes, "theta": np.where(np.isfinite(degrees), theta, degrees)}
+
+
+def boxes_of_corners(value: Any, what: str) -> dict[str, Any]:
+    """Return the columns of rotated boxes that are given by their corners.
+
+    Args:
+        value: Shape (n, 4, 2), in order around each box. Ultralytics begins with the two at the far
+            end of its width: the width runs from the third to the second corner, the height from
+            the second to the first.
+        what: How an error names it.
+
+    Returns:
+        As :func:`rotated_boxes`.
+
+    Raises:
+        PredictionError: The shape is another, or it does not hold numbers.
+    """
+    corners = numbers(value, what)
+    if corners.shape == (0,):
+        corners = corners.reshape(0, 4, 2)
+    if corners.shape[1:] != (4, 2):
+        raise PredictionError(f"{what} has shape {corners.shape}; expected (n, 4, 2).")
+    with np.errstate(invalid="ignore"):
+        along, down = corners[:, 1] - corners[:, 2], corners[:, 0] - corners[:, 1]
+        centre = corners.mean(axis=1)
+        sides = np.stack([np.hypot(*along.T), np.hypot(*down.T)], axis=1)
+        degrees = np.rad2deg(np.arctan2(along[:, 1], along[:, 0]))
+    return rotated_boxes(np.concatenate([centre, sides], axis=1), degrees)
 
 
 def masks_of(
