@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from ea_arrow.arranged import run_starts
+from ea_arrow.arranged import run_starts, spread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from ea_arrow.arranged import Arranged, Floats, Ints
     from ea_arrow.pairs import Pairs
 
-_PREDICTIONS_AT_ONCE = 48  # per call of C, which compares all boxes of a call: 1 is slow, so is 200
-_TAGS = 64
+_PREDICTIONS_AT_ONCE = 128  # per call of C, which compares all boxes of a call: 1 is slow, so is 500
+_TAGS = 128
 _WIDEST = 2**32 // _TAGS - 1  # the C code computes with 32 bits
-_PAIRS_AT_ONCE = 2048
+_PAIRS_AT_ONCE = 8192
 _BYTES_AT_ONCE = 1 << 28
 
 
@@ -127,53 +127,97 @@ class Masks:
         """Compare pairs whose predictions stand in ``counts``, which starts at row ``first``."""
         from pycocotools import _mask  # a library to load only where there are masks
 
-        arranged = self._arranged
-        starts = run_starts(pairs.prediction)
-        prediction = pairs.prediction[starts]
-        column = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(pairs)))
-        used = np.zeros(len(arranged.label_row), bool)
-        used[pairs.label] = True
-        label = np.flatnonzero(used)
-        row = (np.cumsum(used) - 1)[pairs.label]
-
-        crosses = bool(
-            (arranged.group[pairs.prediction] != arranged.label_group[pairs.label]).any()
-        )
-        key = (arranged.unit if crosses else arranged.group)[prediction]
-        label_key = (arranged.label_unit if crosses else arranged.label_group)[label]
-        starts = run_starts(key)
-        groups = key[starts]
+        arranged, tied = self._arranged, _tie(pairs, self._arranged)
         stride = int(max(self._predictions.width.max(), self._labels.width.max())) + 1
         is_narrow = stride <= _WIDEST
         tag = stride * is_narrow
 
-        found = _dictionaries(
-            self._predictions,
-            arranged.row[prediction],
-            _slices(counts, arranged.row[prediction] - first),
-            np.searchsorted(groups, key) % _TAGS * tag,
-        )
-        rows = arranged.label_row[label]
-        truth = _dictionaries(
-            self._labels,
-            rows,
-            _slices(self._label_counts, rows),
-            np.searchsorted(groups, label_key) % _TAGS * tag,
-        )
-        crowd = arranged.is_crowd[label].astype(np.uint8)
-        iou = np.empty(len(pairs))
-        most = _PREDICTIONS_AT_ONCE if is_narrow else 1
-        calls = np.array(_calls(key, most))
+        rows = arranged.row[tied.prediction]
+        strings = _slices(counts, rows - first)
+        found = _dictionaries(self._predictions, rows, strings, tied.tie % _TAGS * tag)
+        rows = arranged.label_row[tied.label]
+        strings = _slices(self._label_counts, rows)
+        truth = _dictionaries(self._labels, rows, strings, tied.label_tie % _TAGS * tag)
+        crowd = arranged.is_crowd[tied.label].astype(np.uint8)
+
+        calls = np.array(_calls(tied.tie, _PREDICTIONS_AT_ONCE if is_narrow else 1))
         edges = zip(
             calls.tolist(),
-            np.searchsorted(label_key, _edges(key, calls)).tolist(),
-            np.searchsorted(column, calls).tolist(),
+            np.searchsorted(tied.label_tie, _edges(tied.tie, calls)).tolist(),
+            np.searchsorted(tied.column, calls).tolist(),
             strict=True,
         )
+        iou = np.empty(len(pairs))
         for (low, high), (a, b), (begin, end) in edges:
             every = _mask.iou(found[low:high], truth[a:b], crowd[a:b])
-            iou[begin:end] = every[column[begin:end] - low, row[begin:end] - a]
-        return iou
+            iou[begin:end] = every[tied.column[begin:end] - low, tied.row[begin:end] - a]
+        whole = np.empty(len(pairs))
+        whole[tied.order] = iou
+        return whole
+
+
+@dataclass(frozen=True)
+class _Tied:
+    """Pairs in order of their ties: a tie is a set of masks that no pair connects with others.
+
+    Attributes:
+        prediction, label: Positions in group order of those that occur, by tie.
+        tie, label_tie: The tie of each, from 0, ascending.
+        order: Which pair comes when.
+        column, row: Positions of each pair, in that order, in ``prediction`` and ``label``.
+    """
+
+    prediction: Ints
+    label: Ints
+    tie: Ints
+    label_tie: Ints
+    order: Ints
+    column: Ints
+    row: Ints
+
+
+def _tie(pairs: Pairs, arranged: Arranged) -> _Tied:
+    """Tie masks together.
+
+    A label whose predictions have no other label is a tie with them. The other labels of a group
+    are one together, or of a data unit where a pair crosses classes.
+    """
+    starts = run_starts(pairs.prediction)
+    prediction = pairs.prediction[starts]
+    count = np.diff(starts, append=len(pairs))
+    used = np.zeros(len(arranged.label_row), bool)
+    used[pairs.label] = True
+    label = np.flatnonzero(used)
+    row = (np.cumsum(used) - 1)[pairs.label]
+
+    together = arranged.label_group[label]
+    if (together[row] != arranged.group[pairs.prediction]).any():
+        together = arranged.label_unit[label]
+    contested = np.zeros(len(label), bool)
+    contested[row[np.repeat(count > 1, count)]] = True
+    alone = together.max(initial=-1) + 1 + np.arange(len(label))
+    key = np.where(contested, together, alone)
+    label_order = np.argsort(key, kind="stable")
+    starts_of_tie = run_starts(key[label_order])
+    tie = np.repeat(np.arange(len(starts_of_tie)), np.diff(starts_of_tie, append=len(label)))
+    of_label = np.empty(len(label), np.int64)
+    of_label[label_order] = tie
+    place = np.empty(len(label), np.int64)
+    place[label_order] = np.arange(len(label))
+
+    of_prediction = of_label[row[starts]]
+    prediction_order = np.argsort(of_prediction, kind="stable")
+    count = count[prediction_order]
+    order = spread(starts[prediction_order], count)
+    return _Tied(
+        prediction=prediction[prediction_order],
+        label=label[label_order],
+        tie=of_prediction[prediction_order],
+        label_tie=tie,
+        order=order,
+        column=np.repeat(np.arange(len(count)), count),
+        row=place[row[order]],
+    )
 
 
 def _extents(masks: MaskColumn, rows: Ints) -> list[NDArray[Any]]:
@@ -220,15 +264,12 @@ def _slices(counts: Any, rows: Ints) -> list[bytes]:
 def _dictionaries(
     masks: MaskColumn, rows: Ints, counts: list[bytes], tag: Ints
 ) -> list[dict[str, Any]]:
-    """Return masks as pycocotools takes them, the width marked with the group.
+    """Return masks as pycocotools takes them, the width marked with the tie.
 
-    Masks of different sizes are not compared run by run: so groups share a call at no cost.
+    Masks of different sizes are not compared run by run: so ties share a call at no cost.
     """
-    heights, widths = masks.height[rows].tolist(), (masks.width[rows] + tag).tolist()
-    return [
-        {"size": size, "counts": string}
-        for *size, string in zip(heights, widths, counts, strict=True)
-    ]
+    sizes = zip(masks.height[rows].tolist(), (masks.width[rows] + tag).tolist(), strict=True)
+    return [{"size": size, "counts": string} for size, string in zip(sizes, counts, strict=True)]
 
 
 def _calls(key: Ints, most: int) -> list[tuple[int, int]]:

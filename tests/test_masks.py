@@ -411,16 +411,16 @@ def test_counts_are_read_again_for_each_use_and_in_parts(monkeypatch):
 
 def test_a_call_of_c_compares_whole_groups():
     key = np.array([0, 0, 0, 4, 4, 7, 9, 9, 9, 9, 9, 9])
-    assert masks._calls(key, 4) == [(0, 1), (2, 3)]
-    assert masks._calls(key, 1) == [(0, 0), (1, 1), (2, 2), (3, 3)]
-    assert masks._calls(key, 99) == [(0, 3)]
+    assert masks._calls(key, 4) == [(0, 5), (5, 12)]
+    assert masks._calls(key, 1) == [(0, 3), (3, 5), (5, 6), (6, 12)]
+    assert masks._calls(key, 99) == [(0, 12)]
 
 
 def test_groups_of_a_call_differ_in_width_so_that_c_skips_what_lies_across():
     one = MaskColumn.of(column(*[encode_dense(rectangle(0, 0, 4, 4))] * 3))
     tagged = masks._dictionaries(one, np.arange(3), [b"a", b"b", b"c"], np.array([0, 11, 22]))
     assert [(mask["size"], mask["counts"]) for mask in tagged] == [
-        ([8, 10], b"a"), ([8, 21], b"b"), ([8, 32], b"c")
+        ((8, 10), b"a"), ((8, 21), b"b"), ((8, 32), b"c")
     ]  # fmt: skip
 
 
