@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 
 from ea_arrow.errors import SchemaError
+from ea_arrow.parallel import together
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -139,17 +140,20 @@ def arrange(predictions: Any, labels: Any, data_units: Any, classes: Any) -> Arr
     n_classes = len(known)
     n_groups = n_classes * len(data_units)
 
-    klass = _class_codes(predictions, known, "prediction")
-    group = unit_codes(predictions, data_units, "prediction") * n_classes + klass
+    def codes(table: Any, what: str) -> tuple[Ints, Ints]:
+        klass = _class_codes(table, known, what)
+        return klass, unit_codes(table, data_units, what) * n_classes + klass
+
     confidence = predictions.column("confidence").to_numpy()
-    score_rank = falling_rank(confidence)
+    score_rank, (klass, group), (_, label_group) = together(
+        lambda: falling_rank(confidence),
+        lambda: codes(predictions, "prediction"),
+        lambda: codes(labels, "label"),
+    )
     row = stable_order((group, n_groups), (score_rank, len(score_rank)))
     group = group[row]
     starts = run_starts(group)
     rank = np.arange(len(row)) - np.repeat(starts, np.diff(starts, append=len(row)))
-
-    label_group = unit_codes(labels, data_units, "label") * n_classes
-    label_group += _class_codes(labels, known, "label")
     label_row = stable_order((label_group, n_groups))
     crowd = labels.column("is_crowd").to_numpy()[label_row]
     id_zero = pc.equal(labels.column("source_id"), "0").fill_null(False)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ea_arrow.arranged import Arranged, Floats, Ints
     from ea_arrow.pairs import Pairs
 
-_PREDICTIONS_AT_ONCE = 128  # per call of C, which compares all boxes of a call: 1 is slow, so is 500
+_PREDICTIONS_AT_ONCE = 128  # per call of C, which compares all boxes: 1 is slow, so is 500
 _TAGS = 128
 _WIDEST = 2**32 // _TAGS - 1  # the C code computes with 32 bits
 _PAIRS_AT_ONCE = 8192

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ea_arrow.arranged import falling_rank, run_starts, spread, stable_order
-from ea_arrow.parallel import each
+from ea_arrow.parallel import each, together
 
 if TYPE_CHECKING:
     from ea_arrow.arranged import Bools, Floats, Ints
@@ -76,8 +76,11 @@ def match_pairs(
         bids = _Bids(pairs, reached, wishes, group, ignored, is_crowd)
         return [bids.won(area) for area in range(len(ignored))]
 
-    settled = each(settle, [part for part in parts if len(part)])
-    pair, threshold = _record_breakers(pairs, reached, np.flatnonzero(~contested), is_crowd)
+    # The parts come first and share what threads there are; then, or beside them, the rest.
+    settled, (pair, threshold) = together(
+        lambda: each(settle, [part for part in parts if len(part)]),
+        lambda: _record_breakers(pairs, reached, np.flatnonzero(~contested), is_crowd),
+    )
     areas = range(len(ignored))
     return Matching(
         tuple(np.concatenate([pair, *(won[area][0] for won in settled)]) for area in areas),

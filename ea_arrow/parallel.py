@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,3 +27,8 @@ def each(function: Callable[[_T], _R], items: Sequence[_T]) -> list[_R]:
         return [function(item) for item in items]
     with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(function, items))
+
+
+def together(*functions: Callable[[], Any]) -> list[Any]:
+    """Call functions that do not depend on each other and return their results in order."""
+    return each(lambda function: function(), functions)

@@ -14,9 +14,10 @@ from ea_arrow.candidates import beyond, effective_thresholds, find_candidates
 from ea_arrow.conform import conform
 from ea_arrow.errors import EaArrowError
 from ea_arrow.match import match_pairs
-from ea_arrow.metrics.curves import Curves, Matched
+from ea_arrow.metrics.curves import Curves, Matched, rank
 from ea_arrow.metrics.parameters import CocoParameters as CocoParameters
 from ea_arrow.metrics.parameters import Number, numbers_of
+from ea_arrow.parallel import together
 from ea_arrow.schema import CURVES, METRICS
 
 if TYPE_CHECKING:
@@ -302,16 +303,20 @@ def evaluate_candidates(
     arranged, pairs = candidates.arranged, candidates.pairs
     ranges = np.array(list(parameters.areas.values()), np.float64)
     ignored = arranged.is_ignored | beyond(arranged.label_area, ranges)
-    if candidates.matching is not None and parameters.match_as_pycocotools:
-        matching = candidates.matching
-    elif candidates.lowest < thresholds[0] or candidates.most > most:
+
+    def match() -> Matching:
+        if candidates.matching is not None and parameters.match_as_pycocotools:
+            return candidates.matching
+        if candidates.lowest == thresholds[0] and candidates.most == most:
+            return match_pairs(pairs, arranged.group, thresholds, ignored, arranged.is_crowd)
         near = (pairs.iou >= thresholds[0]) & (arranged.rank[pairs.prediction] < most)
         chosen = np.flatnonzero(near)
-        matching = match_pairs(
-            pairs.take(chosen), arranged.group, thresholds, ignored, arranged.is_crowd
-        ).among(chosen)
-    else:
-        matching = match_pairs(pairs, arranged.group, thresholds, ignored, arranged.is_crowd)
+        some = pairs.take(chosen)
+        return match_pairs(some, arranged.group, thresholds, ignored, arranged.is_crowd).among(
+            chosen
+        )
+
+    matching, ranked = together(match, lambda: rank(arranged, pairs))
     matched = Matched(
         arranged=arranged,
         pairs=pairs,
@@ -328,5 +333,5 @@ def evaluate_candidates(
         class_names=objects.column("name").to_pylist(),
         labels_with_id_zero=bool(arranged.has_id_zero.any()),
         _matched=matched,
-        _curves=Curves(matched, len(thresholds), recalls, parameters.max_detections),
+        _curves=Curves(matched, ranked, len(thresholds), recalls, parameters.max_detections),
     )

@@ -44,7 +44,7 @@ class Matched:
 
 
 @dataclass(frozen=True)
-class _Ranked:
+class Ranked:
     """Predictions in class order, and the candidates (C) among them: those with any pair."""
 
     starts: Ints  # where each class starts; the last entry is N
@@ -84,6 +84,7 @@ class Curves:
 
     Args:
         matched: What matched.
+        ranked: The same predictions in class order.
         n_thresholds: Number of IoU thresholds (T).
         recalls: Recalls at which precision is read (R).
         max_detections: Cuts (M), ascending.
@@ -95,17 +96,26 @@ class Curves:
     """
 
     def __init__(
-        self, matched: Matched, n_thresholds: int, recalls: Floats, max_detections: tuple[int, ...]
+        self,
+        matched: Matched,
+        ranked: Ranked,
+        n_thresholds: int,
+        recalls: Floats,
+        max_detections: tuple[int, ...],
     ) -> None:
-        self._matched, self._recalls, self._cuts = matched, recalls, max_detections
-        self._ranked = _rank(matched)
-        areas = range(len(matched.ignored))
+        self._matched, self._ranked = matched, ranked
+        self._recalls, self._cuts = recalls, max_detections
+        within = [ranked.within(most) for most in max_detections]
 
-        self._hits = each(lambda area: _hits(matched, self._ranked, area, n_thresholds), areas)
+        def count(area: int) -> tuple[_Hits, list[Ints]]:
+            hits = _hits(matched, ranked, area, n_thresholds)
+            return hits, [_count_found(hits, flags) for flags in within]
+
+        counted = each(count, range(len(matched.ignored)))
+        self._hits = [hits for hits, _ in counted]
         self.n_labels = _count_labels(matched.arranged, matched.ignored)
         self.n_predictions = np.diff(self._ranked.starts)
-        within = [self._ranked.within(most) for most in max_detections]
-        found = np.array([[_count_found(hits, flags) for flags in within] for hits in self._hits])
+        found = np.array([of_cut for _, of_cut in counted])
         total = np.maximum(self.n_labels, 1).T[:, None, None, :]
         self.recall = self._undefined(found / total).transpose(2, 3, 0, 1)
 
@@ -151,22 +161,22 @@ def _count_labels(arranged: Arranged, ignored: Bools) -> Ints:
     return np.stack(counts, axis=1)
 
 
-def _rank(matched: Matched) -> _Ranked:
-    arranged = matched.arranged
+def rank(arranged: Arranged, pairs: Pairs) -> Ranked:
+    """Put predictions into class order: by class, then by falling score."""
     n = len(arranged.row)
     order = stable_order((arranged.klass, arranged.n_classes), (arranged.score_rank, n))
     counts = np.bincount(arranged.klass, minlength=arranged.n_classes)
     starts = np.append(0, np.cumsum(counts))
     is_candidate = np.zeros(n, bool)
-    is_candidate[matched.pairs.prediction] = True
+    is_candidate[pairs.prediction] = True
     position = np.flatnonzero(is_candidate[order])
     column = np.zeros(n, np.int64)
     column[order[position]] = np.arange(len(position))
     column_starts = np.searchsorted(position, starts)
-    return _Ranked(starts, order, arranged.rank[order], column, position, column_starts)
+    return Ranked(starts, order, arranged.rank[order], column, position, column_starts)
 
 
-def _hits(matched: Matched, ranked: _Ranked, area: int, n_thresholds: int) -> _Hits:
+def _hits(matched: Matched, ranked: Ranked, area: int, n_thresholds: int) -> _Hits:
     pair, threshold = matched.matching.pair[area], matched.matching.threshold[area]
     prediction, label = matched.pairs.prediction[pair], matched.pairs.label[pair]
     ignored, outside = matched.ignored[area][label], matched.outside[area][prediction]
@@ -186,7 +196,7 @@ def _hits(matched: Matched, ranked: _Ranked, area: int, n_thresholds: int) -> _H
     return _Hits(found, column, edges[:, :-1], edges[:, 1:], odd[by_key], sign[by_key])
 
 
-def _bounds(ranked: _Ranked, n_thresholds: int) -> Ints:
+def _bounds(ranked: Ranked, n_thresholds: int) -> Ints:
     """Return the key at which each threshold and class starts (T, K + 1)."""
     at: Ints = np.arange(n_thresholds)[:, None] * len(ranked.position) + ranked.column_starts
     return at
@@ -219,7 +229,7 @@ class _Curve:
         first, last: Where the hits of each (threshold, class) start and end (T, K).
     """
 
-    def __init__(self, ranked: _Ranked, hits: _Hits, most: int) -> None:
+    def __init__(self, ranked: Ranked, hits: _Hits, most: int) -> None:
         self._ranked, self._hits, self._most = ranked, hits, most
         self._cut = ranked.within(most)
         self._bounds = _bounds(ranked, len(hits.first))
