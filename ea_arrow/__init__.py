@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     )
     from ea_arrow.project import Project as Project
     from ea_arrow.project import open as open
+    from ea_arrow.streams import to_batches as to_batches
+    from ea_arrow.writer import PredictionWriter as PredictionWriter
 
 _HOME = {
     **dict.fromkeys(
@@ -36,6 +38,8 @@ _HOME = {
     "init": "ea_arrow.creation",
     **dict.fromkeys(("Project", "open"), "ea_arrow.project"),
     "EaArrowError": "ea_arrow.errors",
+    "PredictionWriter": "ea_arrow.writer",
+    "to_batches": "ea_arrow.streams",
 }
 
 __all__ = [
@@ -45,9 +49,11 @@ __all__ = [
     "FrameClassification",
     "ObjectDetection",
     "Prediction",
+    "PredictionWriter",
     "Project",
     "__version__",
     "init",  # open is left out: `import *` would hide the built-in one
+    "to_batches",
 ]
 
 

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from ea_arrow.derived import Results
 from ea_arrow.metric_notes import metric_notes
 from ea_arrow.questions import MATCH_THRESHOLD, Question
+from ea_arrow.recent import Recent
 from ea_arrow.results import Result
 from ea_arrow.schema import CONFUSION, CURVES, MATCHES, METRICS, OPERATING_POINTS
 from ea_arrow.slices import Slices
@@ -17,7 +18,7 @@ from ea_arrow.slices import Slices
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ea_arrow.candidates import Candidates, IouType
+    from ea_arrow.candidates import IouType
     from ea_arrow.questions import Protocol
     from ea_arrow.schema import TableSpec
     from ea_arrow.slices import Subset
@@ -33,7 +34,7 @@ class Answers:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._recent: dict[str, Candidates] = {}
+        self._recent = Recent()
 
     def metrics(
         self,
@@ -287,8 +288,10 @@ class Answers:
         return results.answer(spec, self._store.iteration(name), question)
 
 
-def _tuple(values: Sequence[Any] | None) -> tuple[Any, ...] | None:
-    return None if values is None else tuple(values)
+def _tuple(values: Sequence[Any] | float | None) -> tuple[Any, ...] | None:
+    if values is None or not isinstance(values, int | float):
+        return None if values is None else tuple(values)
+    return (values,)  # one threshold need not be a list
 
 
 def _of_protocol(table: pa.Table, protocol: str) -> pa.Table:

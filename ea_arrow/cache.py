@@ -32,7 +32,7 @@ class Cache:
 
     Args:
         folder: The directory.
-        enabled: If False, tables are neither looked up nor kept.
+        enabled: If False, nothing is looked up or kept but what is kept always.
     """
 
     def __init__(self, folder: Path, *, enabled: bool = True) -> None:
@@ -61,7 +61,8 @@ class Cache:
         path = self._table_path(spec, inputs, question)
 
         def write(temporary: Path) -> None:
-            pq.write_table(table, temporary, **parquet_options(spec))
+            options = parquet_options(spec)
+            pq.write_table(table, temporary, write_page_checksum=True, **options)
 
         return path if self.enabled and _save(path, write) else table
 
@@ -112,7 +113,9 @@ def _inputs_of(name: str) -> str:
 
 def read(result: Path | pa.Table) -> pa.Table:
     """A result's rows."""
-    return result if isinstance(result, pa.Table) else pq.read_table(result, partitioning=None)
+    if isinstance(result, pa.Table):
+        return result
+    return pq.read_table(result, partitioning=None, page_checksum_verification=True)
 
 
 def read_arrays(path: Path) -> pa.Table | None:

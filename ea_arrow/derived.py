@@ -18,6 +18,7 @@ from ea_arrow.errors import ParameterError
 from ea_arrow.inputs import Reader
 from ea_arrow.metrics.coco import CocoParameters, evaluate_candidates
 from ea_arrow.questions import Question
+from ea_arrow.recent import Recent
 from ea_arrow.schema import METRICS
 from ea_arrow.store import DERIVED, ONTOLOGY
 
@@ -30,10 +31,9 @@ if TYPE_CHECKING:
     from ea_arrow.slices import Subset
     from ea_arrow.store import Iteration, Store
 
-ENGINE: Final = 2
+ENGINE: Final = 3
 """Rises whenever the same inputs give other results."""
 
-MOST_RECENT: Final = 2
 _EVERY: Final = 2**31
 _SHAPED: Final = {"mask", "polygon"}
 
@@ -47,16 +47,14 @@ class Results:
         store: The project.
         cache: If False, everything is computed again and nothing is kept, except masks drawn from
             polygons.
-        recent: Candidates that the process still holds; the last few stay there.
+        recent: Candidates that the process still holds.
     """
 
-    def __init__(
-        self, store: Store, *, cache: bool = True, recent: dict[str, Candidates] | None = None
-    ) -> None:
+    def __init__(self, store: Store, *, cache: bool = True, recent: Recent | None = None) -> None:
         self._cache = Cache(store.folder / DERIVED, enabled=cache)
         self._reader = Reader(store, self._cache)
         ontology = (store.folder / ONTOLOGY).read_bytes()
-        self._recent = {} if recent is None else recent
+        self._recent = recent or Recent()
         self._formats: dict[str | None, dict[str, int]] = {}
         self._shared = {
             "engine": ENGINE,
@@ -96,7 +94,14 @@ class Results:
 
         Where a label has the id 0, ``coco`` metrics have rows of ``coco_id_zero_counts`` too.
         """
-        return read(self.file_or_table(spec, iteration, question))
+        found = self.file_or_table(spec, iteration, question)
+        if isinstance(found, pa.Table):
+            return found
+        try:
+            return read(found)
+        except (OSError, pa.ArrowInvalid):  # damaged after it was written
+            found.unlink(missing_ok=True)
+            return read(self.file_or_table(spec, iteration, question))
 
     def file_or_table(
         self, spec: TableSpec, iteration: Iteration, question: Question
@@ -171,24 +176,23 @@ class Results:
         everything = replace(question, subset=None)
 
         def find(lowest: float, most: int) -> pa.Table:
-            own = CocoParameters(iou_type=iou_type)
+            most = max(most, CocoParameters.max_detections[-1])
+            # Matches of that many: those of fewer are among them.
+            own = CocoParameters(iou_type=iou_type, max_detections=(most,))
             lowest = min(lowest, own.iou_thresholds[0])
-            most = max(most, own.max_detections[-1])
             found = self._find(iteration, everything, lowest, most)
             matching = evaluate_candidates(found, self._reader.classes, own).matching
             return to_arrays(replace(found, matching=matching))
 
         name = f"{kind}-{inputs}"
-        kept = self._recent.pop(name, None)
+        kept = self._recent.find(name)
         if kept is None:
             kept = from_arrays(self._cache.arrays(kind, inputs, lambda: find(lowest, most)))
         if kept.lowest > lowest or kept.most < most:
             table = find(min(lowest, kept.lowest), max(most, kept.most))
             self._cache.replace(kind, inputs, table)
             kept = from_arrays(table)
-        self._recent[name] = kept
-        while len(self._recent) > MOST_RECENT:
-            del self._recent[next(iter(self._recent))]
+        self._recent.keep(name, kept)
         return _within(kept, question.subset)
 
     def _evaluations(self, iteration: Iteration, question: Question) -> Iterable[Any]:

@@ -14,6 +14,7 @@
     │   └── IterationNotFoundError
     ├── ConflictError          another process changed the same thing first
     ├── RejectedRowsError      ``--strict``: rows were refused
+    ├── ShardError             parts of an iteration by several processes do not fit together
     ├── PredictionError        a prediction handed to the API breaks the model's rules
     ├── SliceError             a named subset of data units is not there, or its name is taken
     ├── ParameterError         a threshold, area range or other parameter is out of range
@@ -98,6 +99,10 @@ class RejectedRowsError(EaArrowError):
     def __init__(self, message: str, *, ledger: Ledger, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.ledger = ledger
+
+
+class ShardError(EaArrowError):
+    """Parts of an iteration that several processes write are missing or do not fit together."""
 
 
 class PredictionError(EaArrowError, ValueError):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ea_arrow.ledger import EXAMPLES, Ledger
 from ea_arrow.names import check_name
 from ea_arrow.normalise import Normaliser
+from ea_arrow.publication import ImportResult as ImportResult
 from ea_arrow.publication import Mode as Mode
 from ea_arrow.publication import Publication
 from ea_arrow.publication import new_import_id as new_import_id
@@ -44,23 +45,6 @@ class ImportOptions:
     model: str | None = None
     parameters: dict[str, Any] | None = None
     format: str | None = None
-
-
-@dataclass(frozen=True)
-class ImportResult:
-    """What an import did.
-
-    Attributes:
-        iteration: The iteration.
-        ledger: The account of every row.
-        published: Whether it was written (not on a dry run).
-        seconds: How long it took.
-    """
-
-    iteration: str
-    ledger: Ledger
-    published: bool
-    seconds: float
 
 
 def import_predictions(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ea_arrow.answers import Answers
 from ea_arrow.derived import Results
@@ -15,16 +15,19 @@ from ea_arrow.errors import (
 )
 from ea_arrow.results import Result
 from ea_arrow.schema import PREDICTIONS, STORED
+from ea_arrow.shards import abandoned
 from ea_arrow.store import Iteration, Store, find_root
+from ea_arrow.stored import Predictions
 from ea_arrow.tables import local
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from ea_arrow.importing import ImportResult, Mode
     from ea_arrow.ledger import Ledger
     from ea_arrow.ontology import Ontology
+    from ea_arrow.writer import PredictionWriter
 
 
 class Project(Answers):
@@ -93,6 +96,56 @@ class Project(Answers):
         name = name if iteration is None else iteration
         return import_predictions(self._store, paths, name, options, progress)
 
+    def writer(
+        self,
+        name: str | None = None,
+        *,
+        model: str | None = None,
+        parameters: dict[str, Any] | None = None,
+        mode: Literal["error", "append", "replace"] = "error",
+        strict: bool = False,
+        partial: bool = False,
+        progress: bool = False,
+        shard: tuple[int, int] | None = None,
+        attempt: str | None = None,
+        custom_object_map: Mapping[Any, Any] | None = None,
+    ) -> PredictionWriter:
+        """A writer for a prediction loop, to be used in a ``with`` block.
+
+        Args:
+            name: The iteration; by default the next free one of ``run-001``, ``run-002``, …
+            model: The model, for the record.
+            parameters: Anything else about the run, for the record; must be JSON.
+            mode: What to do if the iteration is there.
+            strict: Raise at the first row that is refused, and write nothing.
+            partial: On an error, publish what was written before it, marked as partial.
+            progress: Show how far it is, and an account at the end, on standard error.
+            shard: Rank and number of ranks, where several processes write one iteration: it
+                appears when all have finished.
+            attempt: A name that all ranks of one run share, if parts of an earlier run that was
+                broken off are not to be counted in.
+            custom_object_map: From the model's names of classes to feature hashes.
+
+        Raises:
+            IterationError: The name or the mode is invalid.
+            ParameterError: Options exclude each other.
+        """
+        from ea_arrow.writer import PredictionWriter  # the pipeline
+
+        return PredictionWriter(
+            self,
+            custom_object_map,
+            name=name,
+            model=model,
+            parameters=parameters,
+            mode=mode,
+            strict=strict,
+            partial=partial,
+            progress=progress,
+            shard=shard,
+            attempt=attempt,
+        )
+
     @property
     def iterations(self) -> dict[str, Iteration]:
         """Live iterations by name, oldest first."""
@@ -151,14 +204,17 @@ class Project(Answers):
         deleted = sum(len(self._store.table(spec).vacuum(keep_hours)) for spec in STORED)
         files = self._store.derived_files()  # before the iterations: a result may appear meanwhile
         stale = Results(self._store).stale(self.iterations.values(), files)
+        stale += abandoned(self._store, keep_hours)
         for path in stale:
             path.unlink(missing_ok=True)
         return deleted + len(stale)
 
     # -- rows ----------------------------------------------------------------------------------
 
-    def predictions(self, name: str, *, version: int | None = None) -> Result:
-        """The predictions of an iteration, in arrival order.
+    def predictions(self, name: str, *, version: int | None = None) -> Predictions:
+        """The predictions of an iteration, in arrival order; read when rows are asked for.
+
+        ``for batch in project.predictions(name).batches()`` holds one batch at a time.
 
         Args:
             name: The iteration.
@@ -177,7 +233,7 @@ class Project(Answers):
                     f"There was no iteration '{name}' in version {version}."
                 )
         try:
-            return Result(table.read(files=files))
+            return Predictions(table, files)
         except FileNotFoundError as error:
             raise IterationNotFoundError(
                 f"The files of iteration '{name}' in version {version} were deleted by compact."

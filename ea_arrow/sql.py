@@ -108,6 +108,8 @@ def select_units(store: Store, where: str, name: str | None = None) -> Subset:
     Raises:
         QueryError: It is wrong, or no condition.
     """
+    if not where.strip():
+        raise QueryError("The condition is empty.", hint='For example: --where "width > 1000"')
     sql = f"SELECT unit_id FROM data_units WHERE (\n{where}\n)"
     units = query(store, sql, only_named=True)
     if units.column_names != ["unit_id"]:

@@ -119,7 +119,8 @@ class Store:
 
     def derived_files(self) -> list[Path]:
         """Files of results, unfinished ones included."""
-        files = (self.folder / DERIVED).iterdir()
+        folder = self.folder / DERIVED
+        files = folder.iterdir() if folder.is_dir() else ()
         return [path for path in files if ".parquet" in path.name or ".arrow" in path.name]
 
     def formats(self, iteration: Iteration) -> dict[str, int]:

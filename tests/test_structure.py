@@ -34,7 +34,7 @@ LAYERS = (
     "tide encord_match evidence encord_evidence",
     "metrics metrics.curves metrics.parameters metrics.coco metrics.encord",
     "metrics.classification metrics.confusion metrics.operating",
-    "store cache slices questions inputs metric_notes derived publication importing",
+    "store cache slices questions inputs metric_notes recent derived publication importing",
     "results stored spilled pipeline given_rows given_classes given_columns intake",
     "shards progress live streams writer_options session writer",
     "sql answers project creation",

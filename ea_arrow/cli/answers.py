@@ -78,6 +78,7 @@ def metrics(
                ea-arrow metrics epoch-3 --type segm --iou 0.5 --where "width > 1000"
                ea-arrow metrics epoch-3 --format json
     """
+    _check_effect(by, options)
     project = open_project(directory)
     names = [name] if name else list(project.iterations)
     if not names:
@@ -87,6 +88,26 @@ def metrics(
     options["areas"] = {"all": (0.0, 1e10), **areas} if areas else None
     options["max_detections"] = options["max_detections"] or None
     print_metrics(project, names, by=by, form=form, **options)
+
+
+def _check_effect(by: str | None, options: dict[str, Any]) -> None:
+    """Refuse options that the protocol does not look at: they would seem to say something."""
+    protocol = options["protocol"] or "coco"
+    idle = {
+        "coco": ("ignore_unmatched_frames",),
+        "encord": ("areas", "max_detections"),
+        "classification": (
+            *("ignore_unmatched_frames", "areas", "max_detections"),
+            *("iou_type", "iou_thresholds"),
+        ),
+    }
+    names = {"areas": "--area", "iou_type": "--type", "iou_thresholds": "--iou"}
+    for option in idle[protocol]:
+        if options[option]:
+            shown = names.get(option, f"--{option.replace('_', '-')}")
+            raise click.UsageError(f"{shown} says nothing to protocol {protocol}.")
+    if by == "slice" and options["slice"]:
+        raise click.UsageError("Give either --slice or --by slice.")
 
 
 def print_metrics(

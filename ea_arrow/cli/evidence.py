@@ -171,7 +171,11 @@ def operating_points(
         if not points.num_rows:
             output.note("No predictions of objects: there is no confidence to choose.")
     else:
-        output.emit(points, form)
+        import pyarrow.compute as pc
+
+        of_class = pc.is_valid(points["class"])
+        chosen = of_class if by == "class" else pc.invert(of_class)
+        output.emit(points.filter(chosen), form)
 
 
 @click.command()

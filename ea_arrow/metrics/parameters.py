@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, get_args
@@ -23,6 +22,7 @@ AREAS: Final[Mapping[str, tuple[float, float]]] = MappingProxyType(
         "large": (96.0**2, 1e10),
     }
 )
+MOST_DETECTIONS: Final = 2**31 - 1
 _LETTERS: Final = {"small": "s", "medium": "m", "large": "l"}
 
 
@@ -78,9 +78,14 @@ class CocoParameters:
             if not 0 <= value <= 1:
                 raise ParameterError(f"A recall lies between 0 and 1, got {value:g}.")
         for most in self.max_detections:
-            if not 1 <= most < math.inf or most != int(most):
-                raise ParameterError(f"Maximum detections are whole numbers from 1, got {most}.")
+            if not 1 <= most <= MOST_DETECTIONS or most != int(most):
+                raise ParameterError(
+                    f"Maximum detections are whole numbers from 1 to {MOST_DETECTIONS:,}, "
+                    f"got {most}."
+                )
         for name, (low, high) in self.areas.items():
+            if not name:
+                raise ParameterError("An area range has no name.", hint="As tiny=0:256.")
             if not 0 <= low <= high:
                 raise ParameterError(
                     f"Area range '{name}' goes from {low:g} to {high:g}; expected 0 ≤ low ≤ high."

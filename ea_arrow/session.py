@@ -1,0 +1,285 @@
+"""The life of a writer: from the first row to the commit, or to nothing."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import pyarrow.compute as pc
+
+from ea_arrow.errors import ParameterError, PredictionError
+from ea_arrow.intake import Intake
+from ea_arrow.ledger import Ledger
+from ea_arrow.progress import Progress
+from ea_arrow.publication import ImportResult
+from ea_arrow.shards import (
+    Part,
+    PublishedError,
+    Shards,
+    WriterPublication,
+    check_shard,
+    merged,
+)
+from ea_arrow.store import Store
+from ea_arrow.writer_options import MODES, WriterOptions, reserve, root_of
+
+if TYPE_CHECKING:
+    from collections import deque
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+    from types import TracebackType
+
+    import pyarrow as pa
+
+    from ea_arrow.live import Live
+    from ea_arrow.normalise import Normalised
+    from ea_arrow.publication import Mode
+
+SOURCE: Final = "writer"
+
+
+class Session:
+    """What a writer does around its rows: open, write, publish; see :mod:`ea_arrow.writer`."""
+
+    def __init__(self, project: Any, custom_object_map: Any = None, **options: Any) -> None:
+        self._options = WriterOptions(**options)
+        self._options.check()
+        self._store = Store(root_of(project))
+        is_map = hasattr(custom_object_map, "items")
+        self._custom = custom_object_map if is_map else None
+        self.name = self._options.name
+        self.ledger = Ledger()
+        self.result: ImportResult | None = None
+        self.missing: list[int] = []
+        self._part: Part | None = None
+        self._reserved: Path | None = None
+        self._published: list[WriterPublication] = []
+        self._intake: Intake | None = None
+        self._append: Callable[[Any], None] = _outside
+        self._waiting: Sequence[Any] = ()
+        self._streamed: deque[pa.RecordBatch] | None = None
+        self._live: Live | None = None
+        self._formats: set[str] = set()
+
+    def __repr__(self) -> str:
+        return f"PredictionWriter({self.name!r}, {self.ledger.kept:,} predictions)"
+
+    # -- the block -----------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        if self._intake is not None or self.result is not None:
+            raise PredictionError("A writer writes one iteration; make another one.")
+        self._started = time.monotonic()
+        if self.name is None:
+            self.name, self._reserved = reserve(self._store)
+        try:
+            self._shards = self._start_shard()
+            self._publication = self._new_publication(MODES[self._options.mode])
+            self._publication.check_mode()
+            self._file, self._refused = self._publication.open()
+        except BaseException:
+            self._release()
+            raise
+        first = 0 if self._shards else self._publication.first_id()
+        self._intake = Intake(self._store, self._custom, self._take, first)
+        self._append, self._waiting = self._intake.rows.rows.append, self._intake.rows.rows
+        self._progress = Progress(self.name, shown=self._options.progress)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        del kind, trace
+        intake = self._inside()
+        try:
+            if error is None:
+                self._finish(intake)
+            elif self._options.partial:
+                self._finish_partly(intake, error)
+            else:
+                self._publication.discard()
+        finally:
+            self._append, self._waiting = _outside, ()
+            intake.pipeline.close()
+            self._progress.stop()
+            self._release()
+            self._intake = None
+
+    def _finish(self, intake: Intake) -> None:
+        """Publish what there is, or stage it for the other ranks."""
+        try:
+            intake.flush()
+        except BaseException:
+            self._publication.discard()
+            raise
+        published = True
+        if self._shards is not None:
+            published = self._finish_shard(intake)
+        elif self._published and intake.pipeline.ledger.read == 0:
+            self._publication.discard()  # all of it was published at the last checkpoint
+        else:
+            self._publish(intake)
+        self._conclude("Wrote" if published else "Staged", published=published)
+
+    def _finish_partly(self, intake: Intake, error: BaseException) -> None:
+        """Publish what was written before the error, marked so."""
+        why = f"{type(error).__name__}: {error}"[:200]
+        try:
+            intake.flush()
+        except Exception:
+            self._publication.discard()
+            raise
+        if intake.pipeline.ledger.kept == 0:
+            self._publication.discard()
+            return
+        self._publication.note_partial(why)
+        intake.pipeline.ledger.notes["partial: the loop ended with an error"] = (
+            intake.pipeline.ledger.kept
+        )
+        self._publish(intake, check=False)
+        self._conclude("Stopped by an error; wrote", published=True)
+
+    def _publish(self, intake: Intake, *, check: bool = True) -> None:
+        publication = self._publication
+        ledger = intake.pipeline.finish()
+        self.ledger.add(ledger)
+        try:
+            if check:
+                publication.check_ledger(ledger)
+        except BaseException:
+            publication.discard()
+            raise
+        publication.finish()
+        publication.publish(ledger)
+        self._published.append(publication)
+
+    def _conclude(self, what: str, *, published: bool) -> None:
+        name = self._publication.iteration
+        seconds = time.monotonic() - self._started
+        self.result = ImportResult(name, self.ledger, published, seconds)
+        self._progress.summary(self.ledger, what)
+
+    def checkpoint(self) -> int:
+        """Publish what was written so far, and go on; what comes after is appended.
+
+        An error later in the loop leaves what the last checkpoint published.
+
+        Returns:
+            How many predictions are published now.
+
+        Raises:
+            ParameterError: The writer is one of several ranks.
+            RejectedRowsError: Rows were refused under ``strict``, or none could be kept.
+        """
+        intake = self._inside()
+        if self._shards is not None:
+            raise ParameterError("A rank cannot publish: the iteration appears when all are done.")
+        intake.flush()
+        if intake.pipeline.ledger.read:
+            self._publish(intake)
+            self._publication = self._new_publication("append")
+            intake.pipeline.next_id = self._publication.first_id()
+            self._file, self._refused = self._publication.open()
+        return self.ledger.kept
+
+    def _new_publication(self, mode: Mode) -> WriterPublication:
+        options = self._options
+        return WriterPublication(
+            self._store,
+            self.name or "",
+            mode,
+            model=options.model,
+            parameters=options.parameters,
+            strict=options.strict,
+            after=tuple(p.import_id for p in self._published),
+        )
+
+    # -- ranks ---------------------------------------------------------------------------------
+
+    def _start_shard(self) -> Shards | None:
+        if self._options.shard is None:
+            return None
+        rank, world = check_shard(self._options.shard)
+        shards = Shards(self._store, self.name or "", world, self._options.attempt)
+        self._new_publication(MODES[self._options.mode]).check_mode()
+        shards.start(rank)
+        return shards
+
+    def _finish_shard(self, intake: Intake) -> bool:
+        """Stage this rank's part; if it is the last one, publish all of them."""
+        shards, options = self._shards, self._options
+        if shards is None or options.shard is None:
+            return False
+        ledger = intake.pipeline.finish()
+        self.ledger.add(ledger)
+        self._publication.finish()
+        self._part = shards.stage(check_shard(options.shard)[0], self._publication, ledger)
+        parts = shards.parts()
+        self.missing = shards.missing()
+        if len(parts) < shards.world:
+            return False
+        whole = merged(
+            self._store,
+            shards.name,
+            MODES[options.mode],
+            model=options.model,
+            parameters=options.parameters,
+            strict=options.strict,
+        )
+        with suppress(PublishedError):  # by a rank that finished at the same time
+            shards.publish(whole, parts)
+        return True
+
+    def wait(self, timeout: float = 600.0) -> None:
+        """After the block, wait until the other ranks are done and the iteration is published.
+
+        Args:
+            timeout: Seconds to wait.
+
+        Raises:
+            ShardError: Some are not done by then; they are named.
+        """
+        if self._part is not None and self._shards is not None:
+            self._shards.wait(self._part, timeout)
+
+    # -- rows that are done --------------------------------------------------------------------
+
+    def _take(self, batch: Normalised) -> None:
+        """Write a batch that the intake is done with."""
+        ledger = self._inside().pipeline.ledger
+        self._file.write(batch.rows)
+        if batch.rejected.num_rows:
+            self._publication.refuse(batch, SOURCE, ledger, self._refused)
+            if self._options.strict:
+                self._publication.check_ledger(ledger)
+        self._formats |= set(pc.unique(batch.rows.column("format")).to_pylist())
+        if self._live is not None:
+            self._live.add(batch.rows)
+        if self._streamed is not None and batch.rows.num_rows:
+            self._streamed.append(batch.rows)
+        self._progress.update(ledger)
+
+    def _inside(self) -> Intake:
+        if self._intake is None:
+            raise _not_open()
+        return self._intake
+
+    def _release(self) -> None:
+        """Give back a name that was taken for nothing."""
+        if self._reserved is not None:
+            with suppress(OSError):  # it holds files: it was used
+                self._reserved.rmdir()
+
+
+def _outside(row: object) -> None:
+    raise _not_open()
+
+
+def _not_open() -> PredictionError:
+    return PredictionError(
+        "The writer is not open.", hint="Use it as 'with project.writer(…) as writer:'."
+    )
