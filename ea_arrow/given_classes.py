@@ -60,7 +60,7 @@ class ClassNames:
         if given is None:
             return {}
         pairs = given.items() if isinstance(given, Mapping) else enumerate(given)
-        found = {str(_plain(key)): self.find(_plain(value)) for key, value in pairs}
+        found = {_key(key): self.find(_plain(value)) for key, value in pairs}
         turned = found and not set(found.values()) & self.hashes and found.keys() <= self.hashes
         return {value: key for key, value in found.items()} if turned else found
 
@@ -80,10 +80,18 @@ class ClassNames:
                 "The classes are numbers; what they mean in this project is not known.",
                 hint="Give classes={0: 'name or feature hash', …} or a list of them.",
             )
+        if pa.types.is_floating(values.type) and pc.all(pc.equal(values, pc.floor(values))).as_py():
+            values = values.cast(pa.int64())
         codes = values.dictionary_encode()
         keys = codes.dictionary.cast(pa.string()).to_pylist()
         found = [mapping[k] if k in mapping else self.find(k) if by_name else k for k in keys]
         return pa.array(found, pa.string()).take(codes.indices)
+
+
+def _key(value: Any) -> str:
+    """A class as a key: 3, 3.0 and "3" are the same."""
+    value = _plain(value)
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value)
 
 
 def _plain(value: Any) -> Any:

@@ -78,6 +78,13 @@ def _as_json(parameters: dict[str, Any]) -> str:
         raise ProjectError(f"The parameters cannot be stored as JSON: {error}.") from error
 
 
+def keep_messages(batch: Normalised, rows: pa.Table, ledger: Ledger) -> None:
+    """Keep the first message of each rule; ``rows`` are the batch's ``REJECTS``."""
+    for rule, flags in batch.broken.items():
+        if rule in ledger.rejects and rule not in ledger.messages:
+            ledger.messages[rule] = rows["message"][int(flags.argmax())].as_py()
+
+
 class Publication:
     """The steps from rows to a published iteration.
 
@@ -217,9 +224,7 @@ class Publication:
         if rejects is None and batch.broken.keys() <= ledger.messages.keys():
             return
         rows = reject_rows(batch, import_id=self.import_id, iteration=self.iteration, source=source)
-        for rule, flags in batch.broken.items():
-            if rule in ledger.rejects and rule not in ledger.messages:
-                ledger.messages[rule] = rows["message"][int(flags.argmax())].as_py()
+        keep_messages(batch, rows, ledger)
         if rejects is not None:
             rejects.write_all(rows)
 

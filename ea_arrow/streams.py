@@ -12,6 +12,7 @@ from ea_arrow.conform import conform
 from ea_arrow.intake import Intake
 from ea_arrow.ledger import Ledger
 from ea_arrow.names import check_name
+from ea_arrow.publication import keep_messages
 from ea_arrow.rejects import reject_rows
 from ea_arrow.schema import PREDICTIONS
 
@@ -108,7 +109,9 @@ class Batches:
             batch = self._done.popleft()
             if batch.rejected.num_rows:
                 told = {"import_id": "", "iteration": self._name, "source": "to_batches"}
-                self.rejects.append(reject_rows(batch, **told))
+                rows = reject_rows(batch, **told)
+                keep_messages(batch, rows, self.ledger)
+                self.rejects.append(rows)
             if batch.rows.num_rows:
                 yield with_iteration(batch.rows, self._name)
 

@@ -1,5 +1,7 @@
 """The writer: one prediction at a time, published as a whole or not at all."""
 
+# ruff: noqa: PT012  the error of a whole block is what is tested
+
 from __future__ import annotations
 
 import json
@@ -101,9 +103,7 @@ def test_predictions_as_objects(project):
         ObjectDetection(format=Format.MASK, data=mask, feature_hash="road"),
         ObjectDetection(format=Format.POLYGON, data=triangle, feature_hash="road"),
     ]
-    weather = FrameClassification(
-        feature_hash="scene", attribute_hash="weather", option_hash="sun"
-    )
+    weather = FrameClassification(feature_hash="scene", attribute_hash="weather", option_hash="sun")
     with project.writer("v8") as writer:
         for shape in shapes:
             writer.add_prediction(Prediction(data_hash="film", confidence=0.5, object=shape))
@@ -444,7 +444,6 @@ def test_their_project_object(project):
 def test_an_error_leaves_nothing(project, error):
     with pytest.raises(error), project.writer("v8") as writer:
         writer.add_prediction(**box())
-        writer.checkpoint  # noqa: B018
         raise error
     assert not project.iterations
     assert nothing_left(project)
