@@ -8,6 +8,7 @@ it is given before it takes memory.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,10 +19,11 @@ from ea_arrow.geometry import MAX_MASK_PIXELS, Rle
 from ea_arrow.schema import MASK
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
+_BLOCK = 1 << 17  # runs, or characters of strings
 _DIGITS = 7  # a run, or its difference to the one before last, fits 35 bits
 
 
@@ -49,6 +51,14 @@ def decode_rle_strings(
         The run lengths of all strings, concatenated; how many runs each has; and, by position,
         what is wrong with those that are malformed (they have no runs).
     """
+    runs, counts, _, broken = _decode(strings)
+    return runs, counts, broken
+
+
+def _decode(
+    strings: Sequence[bytes],
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_], dict[int, str]]:
+    """Decode as :func:`decode_rle_strings`; also tell which strings take no digit too many."""
     broken: dict[int, str] = {}
     sizes = np.fromiter((len(s) for s in strings), dtype=np.int64, count=len(strings))
     codes = np.frombuffer(b"".join(strings), dtype=np.uint8).astype(np.int64) - 48
@@ -70,12 +80,18 @@ def decode_rle_strings(
         for index in np.flatnonzero(bad).tolist():
             broken[index] = "The RLE string is not COCO's compressed format."
         kept = [b"" if bad[i] else s for i, s in enumerate(strings)]
-        runs, counts, more = decode_rle_strings(kept)
-        return runs, counts, broken | more
+        runs, counts, is_shortest, more = _decode(kept)
+        return runs, counts, is_shortest, broken | more
     place = np.arange(codes.size) - np.repeat(start, length)
     parts = (codes & 0x1F) << (5 * place)
     runs = np.add.reduceat(parts, start) if start.size else parts
-    negative = (codes[start + length - 1] & 0x10) != 0
+    top = codes[start + length - 1] & 0x1F
+    negative = (top & 0x10) != 0
+    # A last digit that only repeats the sign of the one before it could be left out.
+    sign = (codes[np.maximum(start + length - 2, 0)] & 0x10) != 0 if codes.size else negative
+    idle = (length > 1) & (top == np.where(sign, 0x1F, 0))
+    is_shortest = np.ones(sizes.size, dtype=bool)
+    is_shortest[owner[start[idle]]] = False
     runs -= np.where(negative, np.int64(1) << (5 * length), 0)
     counts = np.bincount(owner[start], minlength=sizes.size).astype(np.int64)
     _undo_differences(runs, counts)
@@ -83,7 +99,7 @@ def decode_rle_strings(
         run_owner = np.repeat(np.arange(counts.size), counts)
         for index in np.unique(run_owner[runs < 0]).tolist():
             broken[index] = "The RLE string holds a negative run."
-    return runs, counts, broken
+    return runs, counts, is_shortest, broken
 
 
 def _undo_differences(runs: NDArray[np.int64], counts: NDArray[np.int64]) -> None:
@@ -147,14 +163,31 @@ def mask_column(masks: Sequence[Rle | None]) -> tuple[pa.StructArray, dict[int, 
         row (such a row has no mask in the array). Areas and boxes equal pycocotools' ``area`` and
         ``toBbox``.
     """
+    blocks, broken = [], dict[int, str]()
+    for begin, end in _blocks(masks):
+        block, why = _mask_block(masks[begin:end])
+        blocks.append(block)
+        broken |= {begin + row: reason for row, reason in why.items()}
+    return (pa.concat_arrays(blocks) if blocks else pa.nulls(0, MASK)), broken
+
+
+def _blocks(masks: Sequence[Rle | None]) -> Iterator[tuple[int, int]]:
+    """Cut into ranges whose runs stay in the processor's cache."""
+    sizes = np.fromiter((0 if m is None else len(m.counts) for m in masks), np.int64, len(masks))
+    part = (np.cumsum(sizes + 1) - 1) // _BLOCK
+    starts = np.flatnonzero(np.diff(part, prepend=-1)).tolist()
+    yield from pairwise([*starts, len(masks)])
+
+
+def _mask_block(masks: Sequence[Rle | None]) -> tuple[pa.StructArray, dict[int, str]]:
     rows = np.array([i for i, m in enumerate(masks) if m is not None], dtype=np.int64)
     broken: dict[int, str] = {}
     if rows.size == 0:
         return pa.nulls(len(masks), MASK), broken
-    given = [masks[i] for i in rows.tolist()]
-    height = np.array([m.height for m in given if m is not None], dtype=np.int64)
-    width = np.array([m.width for m in given if m is not None], dtype=np.int64)
-    runs, counts, malformed = _all_runs([m.counts for m in given if m is not None])
+    given = [m for m in masks if m is not None]
+    height = np.array([m.height for m in given], dtype=np.int64)
+    width = np.array([m.width for m in given], dtype=np.int64)
+    runs, counts, is_shortest, malformed = _all_runs([m.counts for m in given])
     broken |= {int(rows[i]): why for i, why in malformed.items()}
     owner = np.repeat(np.arange(rows.size), counts)
     covered = np.bincount(owner, weights=runs, minlength=rows.size)
@@ -170,33 +203,35 @@ def mask_column(masks: Sequence[Rle | None]) -> tuple[pa.StructArray, dict[int, 
         runs, counts = runs[valid[owner]], counts[valid]
         rows, height, width = rows[valid], height[valid], width[valid]
     area, box = areas_and_boxes(runs, counts, height)
-    strings, lengths = encode_rle_strings(runs, counts)
+    if is_shortest[valid].all():  # what was given is what would be written
+        kept = [m.counts for m, keep in zip(given, valid.tolist(), strict=True) if keep]
+        texts = [c for c in kept if isinstance(c, bytes)]
+        strings = np.frombuffer(b"".join(texts), np.uint8)
+        lengths = np.fromiter(map(len, texts), np.int64, len(texts))
+    else:
+        strings, lengths = encode_rle_strings(runs, counts)
     return _struct(len(masks), rows, (height, width), (strings, lengths), area, box), broken
 
 
 def _all_runs(
     given: Sequence[bytes | NDArray[np.int64]],
-) -> tuple[NDArray[np.int64], NDArray[np.int64], dict[int, str]]:
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_], dict[int, str]]:
+    """Return all runs, how many a mask has, which are strings without idle digits, what is wrong."""
+    strings = [c for c in given if isinstance(c, bytes)]
+    decoded, sizes, is_shortest, malformed = _decode(strings)
+    if len(strings) == len(given):
+        return decoded, sizes, is_shortest, malformed
     compressed = [i for i, c in enumerate(given) if isinstance(c, bytes)]
-    if len(compressed) == len(given):
-        return decode_rle_strings([c for c in given if isinstance(c, bytes)])
-    decoded, sizes, malformed = decode_rle_strings([c for c in given if isinstance(c, bytes)])
-    pieces = [np.asarray(c, dtype=np.int64) for c in given if not isinstance(c, bytes)]
-    if not compressed:
-        counts = np.array([p.size for p in pieces], dtype=np.int64)
-        runs, broken = np.concatenate(pieces), {}
-    else:
-        inverse = iter(np.split(decoded, np.cumsum(sizes)[:-1]))
-        plain = iter(pieces)
-        merged = [next(inverse) if isinstance(c, bytes) else next(plain) for c in given]
-        counts = np.array([p.size for p in merged], dtype=np.int64)
-        runs = np.concatenate(merged)
-        broken = {compressed[i]: why for i, why in malformed.items()}
+    inverse = iter(np.split(decoded, np.cumsum(sizes)[:-1]))
+    merged = [next(inverse) if isinstance(c, bytes) else np.asarray(c, np.int64) for c in given]
+    counts = np.array([p.size for p in merged], dtype=np.int64)
+    runs = np.concatenate(merged)
+    broken = {compressed[i]: why for i, why in malformed.items()}
     if runs.size and runs.min() < 0:
         owner = np.repeat(np.arange(counts.size), counts)
         for index in np.unique(owner[runs < 0]).tolist():
             broken.setdefault(index, "The RLE holds a negative run.")
-    return runs, counts, broken
+    return runs, counts, np.zeros(len(given), dtype=bool), broken
 
 
 def areas_and_boxes(
