@@ -216,7 +216,7 @@ def _mask_block(masks: Sequence[Rle | None]) -> tuple[pa.StructArray, dict[int, 
 def _all_runs(
     given: Sequence[bytes | NDArray[np.int64]],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_], dict[int, str]]:
-    """Return all runs, how many a mask has, which are strings without idle digits, what is wrong."""
+    """Return all runs, their number per mask, which strings have no idle digit, what is wrong."""
     strings = [c for c in given if isinstance(c, bytes)]
     decoded, sizes, is_shortest, malformed = _decode(strings)
     if len(strings) == len(given):
