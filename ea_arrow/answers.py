@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ea_arrow.derived import Results
+from ea_arrow.errors import ParameterError
 from ea_arrow.metric_notes import metric_notes
 from ea_arrow.questions import MATCH_THRESHOLD, Question
 from ea_arrow.recent import Recent
@@ -16,13 +17,15 @@ from ea_arrow.schema import CONFUSION, CURVES, MATCHES, METRICS, OPERATING_POINT
 from ea_arrow.slices import Slices
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from ea_arrow.candidates import IouType
-    from ea_arrow.questions import Protocol
+    from ea_arrow.questions import AnyProtocol, Protocol
     from ea_arrow.schema import TableSpec
     from ea_arrow.slices import Subset
-    from ea_arrow.store import Store
+    from ea_arrow.store import Iteration, Store
+
+_Answer = TypeVar("_Answer")
 
 
 class Answers:
@@ -40,11 +43,11 @@ class Answers:
         self,
         name: str,
         *,
-        protocol: Protocol = "coco",
+        protocol: AnyProtocol = "coco",
         iou_type: IouType | None = None,
-        iou_thresholds: Sequence[float] | None = None,
+        iou_thresholds: Sequence[float] | float | None = None,
         areas: Mapping[str, tuple[float, float]] | None = None,
-        max_detections: Sequence[int] | None = None,
+        max_detections: Sequence[int] | int | None = None,
         ignore_unmatched_frames: bool = False,
         where: str | None = None,
         slice: str | None = None,
@@ -83,14 +86,15 @@ class Answers:
             ignore_unmatched_frames=ignore_unmatched_frames,
             subset=self._subset(where, slice),
         )
-        results, iteration = (
-            Results(self._store, cache=cache, recent=self._recent),
-            self._store.iteration(name),
-        )
-        table = results.answer(METRICS, iteration, question)
-        settled = results.settled(iteration, question)
-        notes = metric_notes(table, settled, results.formats(iteration), results.formats(None))
-        return Result(_of_protocol(table, protocol), notes)
+        question.check_effect()
+
+        def ask(results: Results, iteration: Iteration) -> Result:
+            table = results.answer(METRICS, iteration, question)
+            settled = results.settled(iteration, question)
+            notes = metric_notes(table, settled, results.formats(iteration), results.formats(None))
+            return Result(_of_protocol(table, protocol), notes)
+
+        return self._ask(name, cache, ask)
 
     def known_metrics(self) -> dict[str, pa.Table]:
         """The metrics of those live iterations for which they have been computed."""
@@ -199,6 +203,14 @@ class Answers:
             slice: Only data units of this named slice.
             cache: If False, compute again and keep nothing.
         """
+        if protocol == "classification":
+            if iou_type or confidence is not None or iou_threshold != MATCH_THRESHOLD:
+                raise ParameterError(
+                    "Answers have no IoU, and all count: iou_type, iou_threshold and confidence "
+                    "say nothing to protocol classification."
+                )
+            question = Question(protocol=protocol, subset=self._subset(where, slice))
+            return Result(self._answer(CONFUSION, name, question, cache))
         question = Question(
             protocol=protocol,
             iou_type=iou_type,
@@ -273,7 +285,7 @@ class Answers:
     def _subset(self, where: str | None, name: str | None) -> Subset | None:
         if where is None and name is None:
             return None
-        from ea_arrow.sql import select_units
+        from ea_arrow.sql import one_line, select_units
 
         if name is None:
             return select_units(self._store, where or "")
@@ -281,17 +293,28 @@ class Answers:
         if where is None:
             return select_units(self._store, condition, name)
         both = f"({condition}\n) AND ({where}\n)"
-        return select_units(self._store, both, f"{name} and {' '.join(where.split())}")
+        return select_units(self._store, both, f"{name} and {one_line(where)}")
 
     def _answer(self, spec: TableSpec, name: str, question: Question, cache: bool) -> pa.Table:
-        results = Results(self._store, cache=cache, recent=self._recent)
-        return results.answer(spec, self._store.iteration(name), question)
+        return self._ask(name, cache, lambda *where: where[0].answer(spec, where[1], question))
+
+    def _ask(self, name: str, cache: bool, ask: Callable[[Results, Iteration], _Answer]) -> _Answer:
+        """Ask, and once more if the iteration was replaced and compacted away meanwhile."""
+        try:
+            results = Results(self._store, cache=cache, recent=self._recent)
+            return ask(results, self._store.iteration(name))
+        except FileNotFoundError:
+            results = Results(self._store, cache=cache, recent=self._recent)
+            return ask(results, self._store.iteration(name))
 
 
 def _tuple(values: Sequence[Any] | float | None) -> tuple[Any, ...] | None:
-    if values is None or not isinstance(values, int | float):
-        return None if values is None else tuple(values)
-    return (values,)  # one threshold need not be a list
+    if values is None:
+        return None
+    try:
+        return tuple(values)  # type: ignore[arg-type]
+    except TypeError:
+        return (values,)  # one threshold need not be a list
 
 
 def _of_protocol(table: pa.Table, protocol: str) -> pa.Table:

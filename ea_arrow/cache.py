@@ -6,9 +6,11 @@ written has a temporary name.
 
 from __future__ import annotations
 
+import os
 import uuid
 import zlib
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
@@ -19,12 +21,13 @@ from ea_arrow.files import parquet_options, sync
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from pathlib import Path
 
     from ea_arrow.schema import TableSpec
 
 _PARQUET: Final = ".parquet"
 _ARROW: Final = ".arrow"
+_CHECKSUM: Final = 4  # bytes at the end of a file of arrays
+_BUDGET: Final = 4 << 30  # bytes that results may take together; the oldest go first
 
 
 class Cache:
@@ -118,17 +121,42 @@ def read(result: Path | pa.Table) -> pa.Table:
     return pq.read_table(result, partitioning=None, page_checksum_verification=True)
 
 
-def read_arrays(path: Path) -> pa.Table | None:
-    """A mapped file's table; None if it is not there or not whole."""
+def readable(path: Path) -> pa.Table | None:
+    """A result's rows; None, and the file is gone, if it was damaged after it was written."""
     try:
-        return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        return read(path)
+    except (OSError, pa.ArrowInvalid):
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+        return None
+
+
+def read_arrays(path: Path) -> pa.Table | None:
+    """A mapped file's table; None if it is not there, not whole or damaged."""
+    try:
+        with pa.memory_map(str(path)) as file:
+            whole = file.read_buffer()
     except (OSError, pa.ArrowInvalid):
         return None
+    body = whole[: max(len(whole) - _CHECKSUM, 0)]
+    if len(whole) <= _CHECKSUM or _checksum(body) != whole[len(body) :].to_pybytes():
+        return None
+    table = pa.ipc.open_file(body).read_all()
+    table.validate(full=True)
+    return table
 
 
 def _write_arrays(table: pa.Table, path: Path) -> None:
     with pa.ipc.new_file(str(path), table.schema) as writer:
         writer.write_table(table)
+    with pa.memory_map(str(path)) as file:
+        checksum = _checksum(file.read_buffer())
+    with path.open("ab") as file:
+        file.write(checksum)
+
+
+def _checksum(body: pa.Buffer) -> bytes:
+    return zlib.crc32(memoryview(body)).to_bytes(_CHECKSUM, "little")
 
 
 def _is_whole(path: Path) -> bool:
@@ -140,13 +168,27 @@ def _is_whole(path: Path) -> bool:
     return True
 
 
+def _prune(folder: Path, newest: Path) -> None:
+    """Let go of the oldest results where all take more than the budget; any can be made again."""
+    found = [(entry.stat(), entry.path) for entry in os.scandir(folder)]
+    total = sum(stat.st_size for stat, _ in found)
+    for stat, path in sorted(found, key=lambda item: item[0].st_mtime_ns):
+        if total <= _BUDGET:
+            return
+        if path != str(newest):
+            total -= stat.st_size
+            Path(path).unlink(missing_ok=True)
+
+
 def _save(path: Path, write: Callable[[Path], None]) -> bool:
     """Write the file under a temporary name first; a disk that will not have it is no error."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
+        path.parent.mkdir(exist_ok=True)
         write(temporary)
         sync(temporary)
         temporary.replace(path)
+        _prune(path.parent, path)
     except OSError:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 _PAIRS: Final = "pairs."
 _MATCHED: Final = "matched."
 
-SHAPE: Final = f"{zlib.crc32(','.join(field.name for field in fields(Arranged)).encode()):08x}"
+_FIELDS: Final = ",".join(field.name for kind in (Arranged, Pairs) for field in fields(kind))
+SHAPE: Final = f"{zlib.crc32(_FIELDS.encode()):08x}"
 """Part of a file's name: another version's arrays are another file."""
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
 
 from ea_arrow.arranged import unit_codes
-from ea_arrow.cache import Cache, read
+from ea_arrow.cache import Cache, readable
 from ea_arrow.candidate_arrays import SHAPE, from_arrays, to_arrays
 from ea_arrow.candidates import ANY_OVERLAP, effective_thresholds, find_candidates
+from ea_arrow.conform import conform
 from ea_arrow.errors import ParameterError
 from ea_arrow.inputs import Reader
 from ea_arrow.metrics.coco import CocoParameters, evaluate_candidates
@@ -87,7 +89,7 @@ class Results:
         question = Question()
         name = question.fingerprint(self.iou_type(iteration))
         path = self._cache.find(METRICS, self.fingerprint(iteration), name)
-        return read(path) if path else None
+        return readable(path) if path else None
 
     def answer(self, spec: TableSpec, iteration: Iteration, question: Question) -> pa.Table:
         """Rows in the shape of ``MATCHES``, ``METRICS``, ``CURVES``, ….
@@ -97,11 +99,11 @@ class Results:
         found = self.file_or_table(spec, iteration, question)
         if isinstance(found, pa.Table):
             return found
-        try:
-            return read(found)
-        except (OSError, pa.ArrowInvalid):  # damaged after it was written
-            found.unlink(missing_ok=True)
-            return read(self.file_or_table(spec, iteration, question))
+        table = readable(found)
+        if table is not None:
+            return table
+        question = self.settled(iteration, question)  # damaged after it was written
+        return conform(self._compute(spec, iteration, question), spec)
 
     def file_or_table(
         self, spec: TableSpec, iteration: Iteration, question: Question
@@ -111,15 +113,21 @@ class Results:
         Raises:
             ParameterError: The protocol has no such answer.
         """
+        question = self.settled(iteration, question)
+        inputs, asked = self.fingerprint(iteration), question.fingerprint(_type(question))
+        compute = partial(self._compute, spec, iteration, question)
+        return self._cache.table(spec, inputs, asked, compute)
+
+    def _compute(self, spec: TableSpec, iteration: Iteration, question: Question) -> pa.Table:
         compute = self._computers.get((spec.name, question.protocol))
         if compute is None:
             raise ParameterError(f"Protocol '{question.protocol}' has no {spec.name}.")
-        question = self.settled(iteration, question)
-        inputs, asked = self.fingerprint(iteration), question.fingerprint(_type(question))
-        return self._cache.table(spec, inputs, asked, lambda: compute(iteration, question))
+        return compute(iteration, question)
 
     def settled(self, iteration: Iteration, question: Question) -> Question:
         """The question with what is compared."""
+        if question.protocol == "classification":
+            return question
         return replace(question, iou_type=question.iou_type or self.iou_type(iteration))
 
     def stale(self, iterations: Iterable[Iteration], files: Iterable[Path]) -> list[Path]:
@@ -223,6 +231,9 @@ class Results:
         from ea_arrow.metrics import encord
 
         candidates = self._find(iteration, question, ANY_OVERLAP)
+        subset = question.subset_name
+        if question.ignore_unmatched_frames:
+            subset += ", recall over data units with predictions"
         provenance = self.fingerprint(iteration)
         return pa.concat_tables(
             encord.evaluate(
@@ -230,7 +241,7 @@ class Results:
                 self._reader.classes,
                 threshold,
                 ignore_unmatched_frames=question.ignore_unmatched_frames,
-            ).to_metrics(iteration.name, provenance, question.subset_name, _type(question))
+            ).to_metrics(iteration.name, provenance, subset, _type(question))
             for threshold in question.iou_thresholds or (question.iou_threshold,)
         )
 
@@ -243,7 +254,9 @@ class Results:
         units, classes = self._reader.data_units, self._reader.classes
         about: dict[str, Any] = {"iteration": iteration.name, "iou_type": _type(question)}
         make = encord_evidence.matches if question.protocol == "encord" else evidence.matches
-        return make(candidates, units, classes, question.iou_threshold, **about)
+        table = make(candidates, units, classes, question.iou_threshold, **about)
+        position = table.schema.get_field_index("subset")
+        return table.set_column(position, "subset", pa.repeat(question.subset_name, len(table)))
 
     def _operating_points(self, iteration: Iteration, question: Question) -> pa.Table:
         from ea_arrow.metrics.operating import operating_points

@@ -155,6 +155,7 @@ def table(
         "protocol": found.protocol,
         "iou_type": found.iou_type,
         "iou_threshold": found.iou_threshold,
+        "subset": "all",
     }
     rows = {
         **{name: pa.repeat(value, len(group)) for name, value in same.items()},

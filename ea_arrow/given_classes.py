@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -12,6 +12,9 @@ from ea_arrow.errors import PredictionError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+SEPARATOR: Final = "\n"
+_HASHES: Final = ("feature_hash", "attribute_hash", "option_hash")
 
 
 class ClassNames:
@@ -25,20 +28,32 @@ class ClassNames:
     """
 
     def __init__(self, classes: pa.Table) -> None:
-        objects = classes.filter(pc.equal(classes["kind"], "object")).to_pylist()
-        self.hashes = {row["feature_hash"] for row in objects}
+        rows = classes.to_pylist()
+        self.hashes = {row["feature_hash"] for row in rows if row["kind"] == "object"}
         self._by_name: dict[str, str | None] = {}
-        for row in objects:
-            twice = row["name"] in self._by_name
-            self._by_name[row["name"]] = None if twice else row["feature_hash"]
+        for row in sorted(rows, key=lambda row: row["kind"] != "object"):
+            if row["kind"] == "object":
+                self._put(row["name"], row["feature_hash"])
+                continue
+            answer = SEPARATOR.join(row[name] for name in _HASHES)
+            for name in {row["name"], row["option_hash"]} - self.hashes:
+                self._put(name, answer)
+
+    def _put(self, name: str, found: str) -> None:
+        self._by_name[name] = None if name in self._by_name else found
 
     def find(self, name: Any) -> str:
-        """The feature hash of a class given by it or by a name that is not ambiguous.
+        """A class, given by its hash or by a name that is not ambiguous.
+
+        Returns:
+            The feature hash of an object; of a classification's option its three hashes, joined.
 
         Raises:
             PredictionError: Several classes have that name.
         """
-        text = str(name)
+        if hasattr(name, "option_hash"):
+            name = tuple(getattr(name, part) for part in _HASHES)
+        text = SEPARATOR.join(name) if isinstance(name, tuple | list) else str(name)
         if text in self.hashes or text not in self._by_name:
             return text
         found = self._by_name[text]
@@ -54,8 +69,9 @@ class ClassNames:
 
         Args:
             given: From the model's index or name to a feature hash or name of the project, or a
-                list of these by index. A mapping from feature hashes to the model's names, as
-                Encord Active also has it, is turned round.
+                list of these by index. An option of a classification is given by its name, its
+                hash, its three hashes or a ``FrameClassification``. A mapping from feature hashes
+                to the model's names, as Encord Active also has it, is turned round.
         """
         if given is None:
             return {}
@@ -86,6 +102,19 @@ class ClassNames:
         keys = codes.dictionary.cast(pa.string()).to_pylist()
         found = [mapping[k] if k in mapping else self.find(k) if by_name else k for k in keys]
         return pa.array(found, pa.string()).take(codes.indices)
+
+
+def answers(column: pa.Array) -> dict[str, pa.Array] | None:
+    """The three hashes of a column in which some classes are options; None if none is."""
+    codes = column.dictionary_encode()
+    parts = [name.split(SEPARATOR) for name in codes.dictionary.to_pylist()]
+    if all(len(part) == 1 for part in parts):
+        return None
+    found = [part if len(part) == 3 else [part[0], None, None] for part in parts]
+    columns = zip(
+        ("class_ref", "attribute_hash", "option_hash"), zip(*found, strict=True), strict=True
+    )
+    return {name: pa.array(values, pa.string()).take(codes.indices) for name, values in columns}
 
 
 def _key(value: Any) -> str:

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from ea_arrow.errors import PredictionError, did_you_mean
 from ea_arrow.frameworks import columns_of
 from ea_arrow.geometry import Rle, polygon_column
+from ea_arrow.given_classes import answers
 from ea_arrow.given_rows import Given
 from ea_arrow.rle import mask_column
 from ea_arrow.schema import POLYGON, RAW
@@ -125,6 +126,7 @@ def raw_batch(
     unit, unit_key = _unit(columns, given, n)
     class_ref, class_key = _class(columns, given, n)
     arrays = {"unit": unit, "class_ref": class_ref}
+    arrays |= answers(class_ref) or {}
     arrays["frame"] = _scalars("frame", columns.get("frame", given.frame), n)
     arrays |= _boxes(columns, n)
     for name in ("confidence", "theta", "track_id", "area", "attribute_hash", "option_hash"):

@@ -1,12 +1,13 @@
 """Predictions handed over one at a time, as rows: cheap to take, made into columns in bulk.
 
-A box costs one tuple; whatever else is given, or is not what its field means, takes the way of a
-pickled prediction, so that both are judged by the same rules.
+The fields of a box are put into one long list; whatever else is given, or is not what its field
+means, takes the way of a pickled prediction, so that both are judged by the same rules.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -14,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ea_arrow.schema import RAW
-from ea_arrow.sources.base import BATCH_BYTES, BATCH_MASKS, RawBuilder, RowError
+from ea_arrow.sources.base import BATCH_BYTES, RawBuilder, RowError
 from ea_arrow.sources.pickle_rows import MAX_NAME, row_of
 from ea_arrow.sources.pickle_values import Array
 from ea_arrow.tensors import array_of
@@ -29,31 +30,38 @@ if TYPE_CHECKING:
 AT_ONCE: Final = 8_192
 """Rows that wait at most: few enough to be in the processor's cache when they become columns."""
 
+MASKS_AT_ONCE: Final = 512  # their runs take several kilobytes each until they are compressed
+
 _RAW: Final = RAW.arrow
+_NOTHING: Final = (None,) * 7
 
 BOX: Final = (
     *("unit", "class_ref", "confidence", "frame"),
-    *("bbox_x", "bbox_y", "bbox_w", "bbox_h", "theta", "track_id"),
+    *("bbox_x", "bbox_y", "bbox_w", "bbox_h"),
 )
-"""The fields of a box, in the order of its tuple."""
+"""The fields of a box, in the order in which they follow each other in the list."""
 
-_TEXT: Final = {str, np.str_, type(None)}
-_WHOLE: Final = {int, np.int64, np.int32, type(None)}
+FIELDS: Final = len(BOX)
 
 
 class Rows:
-    """Rows that wait to become a batch, in the order in which they came."""
+    """Rows that wait to become a batch, in the order in which they came.
+
+    Attributes:
+        values: ``FIELDS`` values a row: those of a box, or a ``RAW`` row and nothing.
+    """
 
     def __init__(self) -> None:
-        self.rows: list[tuple[Any, ...] | dict[str, Any]] = []
+        self.values: list[Any] = []
+        self._others = 0
         self._masks = 0
         self._bytes = 0
 
     @property
     def full(self) -> bool:
         """Whether it is time to flush."""
-        large = self._masks >= BATCH_MASKS or self._bytes >= BATCH_BYTES
-        return large or len(self.rows) >= AT_ONCE
+        large = self._masks >= MASKS_AT_ONCE or self._bytes >= BATCH_BYTES
+        return large or len(self.values) >= AT_ONCE * FIELDS
 
     def add(self, flat: dict[str, Any]) -> None:
         """Take a prediction that is no plain box: its fields as in a pickled one.
@@ -67,7 +75,8 @@ class Rows:
             self._bytes += 8 * len(mask.counts)
         if rings is not None:
             self._bytes += sum(ring.nbytes for ring in rings)
-        self.rows.append(row)
+        self.values += (row, *_NOTHING)
+        self._others += 1
 
     def flush(self, first: int) -> pa.RecordBatch:
         """Return the rows as one batch of the ``RAW`` schema and start afresh.
@@ -75,24 +84,28 @@ class Rows:
         Args:
             first: ``source_row`` of the first.
         """
-        rows = self.rows.copy()
-        self.rows.clear()  # the same list: whoever appends to it need not look it up
+        columns = [self.values[number::FIELDS] for number in range(FIELDS)]
+        self.values.clear()  # the same list: whoever adds to it need not look it up
+        others, self._others = self._others, 0
         self._masks = self._bytes = 0
-        boxes = [row for row in rows if type(row) is tuple]
-        if len(boxes) == len(rows):
-            return _numbered(_boxes(boxes), np.arange(first, first + len(rows)))
+        rows = np.arange(first, first + len(columns[0]))
+        if not others:
+            return _numbered(_boxes(columns), rows)
         builder = RawBuilder()
-        for row in rows:
+        is_box = np.ones(len(rows), bool)
+        for number, row in enumerate(columns[0]):
             if type(row) is dict:
                 builder.add(source_row=0, **row)
-        is_box = np.fromiter((type(row) is tuple for row in rows), bool, len(rows))
+                is_box[number] = False
+        if others == len(rows):
+            return _numbered(builder.flush(), rows)
+        chosen = is_box.tolist()
+        boxes = _boxes([list(compress(values, chosen)) for values in columns])
         place = np.empty(len(rows), np.int64)
-        place[is_box] = np.arange(len(boxes))
-        place[~is_box] = np.arange(len(boxes), len(rows))
-        if not boxes:
-            return _numbered(builder.flush(), np.arange(first, first + len(rows)))
-        both = pa.Table.from_batches([_boxes(boxes), builder.flush()]).take(pa.array(place))
-        return _numbered(both.combine_chunks().to_batches()[0], np.arange(first, first + len(rows)))
+        place[is_box] = np.arange(len(rows) - others)
+        place[~is_box] = np.arange(len(rows) - others, len(rows))
+        both = pa.Table.from_batches([boxes, builder.flush()]).take(pa.array(place))
+        return _numbered(both.combine_chunks().to_batches()[0], rows)
 
 
 def _numbered(batch: pa.RecordBatch, rows: NDArray[np.int64]) -> pa.RecordBatch:
@@ -100,56 +113,49 @@ def _numbered(batch: pa.RecordBatch, rows: NDArray[np.int64]) -> pa.RecordBatch:
     return batch.set_column(place, batch.schema.field(place), pa.array(rows))
 
 
-def _boxes(rows: Sequence[tuple[Any, ...]]) -> pa.RecordBatch:
-    """A batch of box tuples: by column if every value has the type of its field."""
-    n = len(rows)
-    given = dict(zip(BOX, zip(*rows, strict=True), strict=True))
+def _boxes(columns: Sequence[list[Any]]) -> pa.RecordBatch:
+    """A batch of boxes: by column if every value has the type of its field."""
+    n = len(columns[0])
     try:
-        arrays = {name: _column(name, values) for name, values in given.items()}
+        arrays = {name: _column(name, values) for name, values in zip(BOX, columns, strict=True)}
     except (pa.ArrowException, TypeError, ValueError, OverflowError):
-        return _one_by_one(rows)
+        return _one_by_one(columns)
     arrays |= {"format": pa.repeat("bounding_box", n), "source_row": pa.repeat(0, n)}
-    columns = [arrays.get(f.name, None) for f in _RAW]
-    fields = zip(columns, _RAW, strict=True)
-    return pa.RecordBatch.from_arrays(
-        [pa.nulls(n, f.type) if column is None else column for column, f in fields],
-        schema=_RAW,
-    )
+    wanted = [arrays[f.name] if f.name in arrays else pa.nulls(n, f.type) for f in _RAW]
+    return pa.RecordBatch.from_arrays(wanted, schema=_RAW)
 
 
-def _column(name: str, values: tuple[Any, ...]) -> pa.Array:
+def _column(name: str, values: list[Any]) -> pa.Array:
     """One column of boxes.
 
     Raises:
-        TypeError: A value has not the type of its field: Arrow alone would take 1.5 for a frame.
+        TypeError: A value has not the type of its field.
         ValueError: A value is out of range.
     """
     dtype = _RAW.field(name).type
     if pa.types.is_floating(dtype):
         return pa.array(values, dtype)
-    allowed = _WHOLE if pa.types.is_integer(dtype) else _TEXT
-    if not set(map(type, values)) <= allowed:
+    column = pa.array(values)  # told the type, Arrow would take 1.5 for a frame and bytes for text
+    if pa.types.is_null(column.type):
+        return column.cast(dtype)
+    if column.type != dtype:
         raise TypeError(name)
-    column = pa.array(values, dtype)
-    if allowed is _TEXT:
-        longest, most = pc.max(pc.binary_length(column)).as_py(), MAX_NAME
-        out = longest is not None and longest > most
+    if dtype == pa.string():
+        out = pc.max(pc.binary_length(column)).as_py() > MAX_NAME
     else:
-        lowest = pc.min(column).as_py()
-        out = lowest is not None and lowest < 0
+        out = pc.min(column).as_py() < 0
     if out:
         raise ValueError(name)
     return column
 
 
-def _one_by_one(rows: Sequence[tuple[Any, ...]]) -> pa.RecordBatch:
+def _one_by_one(columns: Sequence[list[Any]]) -> pa.RecordBatch:
     builder = RawBuilder()
-    for row in rows:
-        unit, class_ref, confidence, frame, x, y, w, h, theta, track_id = row
-        sides = {"x": x, "y": y, "w": w, "h": h, "theta": theta}
+    for unit, class_ref, confidence, frame, x, y, w, h in zip(*columns, strict=True):
+        sides = {"x": x, "y": y, "w": w, "h": h}
         flat = {
             **{"data_hash": unit, "feature_hash": class_ref, "confidence": confidence},
-            **{"frame": frame, "track_id": track_id, "format": "bounding-box"},
+            **{"frame": frame, "format": "bounding-box"},
             "data": {name: plain(value) for name, value in sides.items()},
         }
         builder.add(source_row=0, **_checked(flat))

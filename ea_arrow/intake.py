@@ -16,7 +16,7 @@ from ea_arrow.given_columns import Common, length_of, parts_of, raw_batch
 from ea_arrow.given_rows import Given, Rows, plain, shape_of
 from ea_arrow.lookup import UnitIndex
 from ea_arrow.pipeline import Pipeline
-from ea_arrow.sources.base import BATCH_BYTES, Coordinates
+from ea_arrow.sources.base import Coordinates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,8 +24,11 @@ if TYPE_CHECKING:
     from ea_arrow.normalise import Normalised
     from ea_arrow.store import Store
 
-BATCH_ROWS: Final = 65_536
+BATCH_ROWS: Final = 32_768
 """Rows that are joined and checked together."""
+
+BATCH_BYTES: Final = 1 << 22
+"""Or fewer, with so many bytes of masks and polygons: checks take tens of times their size."""
 
 RELATIVE: Final = Coordinates(relative=True, unit_key="data_hash", class_key="feature_hash")
 
@@ -52,6 +55,7 @@ class Intake:
         self.pipeline = Pipeline(store.data_units(), store.classes(), store.folder, first_id)
         self.rows = Rows()
         self.given = 0
+        self.failed: BaseException | None = None  # rows were lost by it
         self._known: tuple[Any, dict[str, str]] | None = None
         self.empty_units: set[tuple[str, int]] = set()
         self._done = done
@@ -207,7 +211,7 @@ class Intake:
 
     def flush_rows(self) -> None:
         """Turn the rows that came one at a time into a batch."""
-        if self.rows.rows:
+        if self.rows.values:
             self._collect(self.rows.flush(self.given), RELATIVE)
 
     def _collect(self, raw: pa.RecordBatch, coordinates: Coordinates) -> None:
@@ -217,8 +221,11 @@ class Intake:
             self._coordinates = coordinates
         self.given += raw.num_rows
         large = any(raw.column(n).null_count < raw.num_rows for n in ("mask", "polygon"))
-        for start in range(0, raw.num_rows, BATCH_ROWS):
-            part = raw.slice(start, BATCH_ROWS)
+        step = BATCH_ROWS
+        if large:
+            step = min(max(raw.num_rows * BATCH_BYTES // max(raw.nbytes, 1), 1), BATCH_ROWS)
+        for start in range(0, raw.num_rows, step):
+            part = raw.slice(start, step)
             self._parts.append(part)
             self._part_rows += part.num_rows
             self._part_bytes += part.nbytes if large else 0
@@ -232,15 +239,21 @@ class Intake:
         self._part_rows = self._part_bytes = 0
         whole = parts[0] if len(parts) == 1 else pa.concat_batches(parts)
         self.pipeline.put(whole, self._coordinates)
-        for batch in self.pipeline.take():
-            self._done(batch)
+        self._hand_over(all=False)
 
     def flush(self) -> None:
         """Hand over everything that was taken."""
         self.flush_rows()
         self._put()
-        for batch in self.pipeline.take(all=True):
-            self._done(batch)
+        self._hand_over(all=True)
+
+    def _hand_over(self, *, all: bool) -> None:
+        try:
+            for batch in self.pipeline.take(all=all):
+                self._done(batch)
+        except BaseException as error:
+            self.failed = error
+            raise
 
 
 def _box(data: Any) -> Any:

@@ -70,13 +70,9 @@ class Live:
 
     def metrics(self, name: str) -> pa.Table:
         """``METRICS`` over the data units written so far, and their labels."""
-        schema = pa.schema([])
-        predictions = (
-            pa.concat_tables(self._parts).unify_dictionaries()
-            if self._parts
-            else schema.empty_table()
-        )
-        if not self._parts:
+        if self._parts:
+            predictions = pa.concat_tables(self._parts).unify_dictionaries()
+        else:
             predictions = self._labels.slice(0, 0)
             for column in ("prediction_id", "confidence"):
                 predictions = predictions.append_column(column, pa.nulls(0, pa.float64()))

@@ -84,8 +84,10 @@ class Masks:
         self._arranged, self._predictions, self._labels = arranged, predictions, labels
         self._sides = _extents(predictions, arranged.row)
         self._label_sides = _extents(labels, arranged.label_row)
-        counts = pa.chunked_array(labels.counts(), pa.binary())
-        self._label_counts = pa.chunked_array([counts.combine_chunks()])
+        counts = [part.cast(pa.large_binary()) for part in labels.counts()]  # beyond 2 GiB too
+        self._label_counts = pa.chunked_array(
+            [pa.chunked_array(counts, pa.large_binary()).combine_chunks()]
+        )
 
     def near(self, prediction: Ints, label: Ints, lowest: float) -> tuple[Ints, Floats]:
         """Return which pairs may reach an IoU, and the bound that says so."""

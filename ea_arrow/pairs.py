@@ -139,6 +139,10 @@ class Boxes:
 
         In pycocotools' order of operations (``bbIou`` in maskApi.c): float64 gives the same bits.
         """
+        with np.errstate(over="ignore", invalid="ignore"):  # boxes of 1e160: infinite areas
+            return self._near(prediction, label, lowest)
+
+    def _near(self, prediction: Ints, label: Ints, lowest: float) -> tuple[Ints, Floats]:
         x, y, right, bottom, area = self._boxes
         label_x, label_y, label_right, label_bottom, label_area = self._truth
         # Most pairs lie apart: look at one side before the other, and at areas last.
@@ -165,4 +169,5 @@ class Boxes:
 
 def _corners(table: Any, rows: Ints) -> tuple[Floats, ...]:
     x, y, w, h = (table.column(name).to_numpy()[rows] for name in _BOX)
-    return x, y, w + x, h + y, w * h
+    with np.errstate(over="ignore"):
+        return x, y, w + x, h + y, w * h

@@ -117,7 +117,7 @@ class Project(Answers):
             model: The model, for the record.
             parameters: Anything else about the run, for the record; must be JSON.
             mode: What to do if the iteration is there.
-            strict: Raise at the first row that is refused, and write nothing.
+            strict: Raise as soon as a refused row is noticed, and write nothing.
             partial: On an error, publish what was written before it, marked as partial.
             progress: Show how far it is, and an account at the end, on standard error.
             shard: Rank and number of ranks, where several processes write one iteration: it

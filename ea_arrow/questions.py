@@ -5,19 +5,41 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from math import isfinite
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from ea_arrow.errors import ParameterError, did_you_mean
 from ea_arrow.metrics.parameters import AREAS, CocoParameters, check_iou_threshold
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from ea_arrow.candidates import IouType
     from ea_arrow.slices import Subset
 
-Protocol = Literal["coco", "coco_id_zero_counts", "encord", "classification"]
+Protocol = Literal["coco", "encord", "classification"]
+AnyProtocol = Literal["coco", "coco_id_zero_counts", "encord", "classification"]
 MATCH_THRESHOLD: Final = 0.5
+_EXPECTED: Final = {
+    "iou_thresholds": "numbers above 0 and at most 1",
+    "max_detections": "whole numbers from 1",
+    "areas": "names with a lowest and a highest area",
+    "confidence": "a number",
+}
+_IDLE: Final = {
+    "coco": ("ignore_unmatched_frames",),
+    "encord": ("areas", "max_detections"),
+    "classification": (
+        *("ignore_unmatched_frames", "areas", "max_detections"),
+        *("iou_type", "iou_thresholds", "confidence"),
+    ),
+}
+
+
+def _whole(number: Any) -> int:
+    if not isfinite(number) or number != int(number):
+        raise ParameterError(f"Maximum detections are whole numbers from 1, got {number:g}.")
+    return int(number)
 
 
 @dataclass(frozen=True)
@@ -54,11 +76,39 @@ class Question:
                 f"There is no protocol '{self.protocol}'.",
                 hint=did_you_mean(self.protocol, get_args(Protocol)) or f"There are: {known}.",
             )
+        self._take("iou_thresholds", lambda given: tuple(map(float, given)))
+        self._take("max_detections", lambda given: tuple(map(_whole, given)))
+        self._take(
+            "areas", lambda given: {str(n): (float(a), float(b)) for n, (a, b) in given.items()}
+        )
+        self._take("confidence", float)
         if self.confidence is not None and not self.confidence == self.confidence:
             raise ParameterError("A confidence is a number, got NaN.")
         self.parameters(self.iou_type or "bbox")  # checks what it takes
-        if self.iou_thresholds is not None:
-            object.__setattr__(self, "iou_thresholds", tuple(map(float, self.iou_thresholds)))
+
+    def _take(self, name: str, convert: Callable[[Any], Any]) -> None:
+        """Take NumPy's numbers for Python's, and refuse what is none."""
+        given = getattr(self, name)
+        if given is None:
+            return
+        try:
+            taken = convert([] if isinstance(given, str) else given)
+        except ParameterError:
+            raise
+        except (TypeError, ValueError, AttributeError) as error:
+            message = f"{name} cannot be {given!r}; expected {_EXPECTED[name]}."
+            raise ParameterError(message) from error
+        object.__setattr__(self, name, taken)
+
+    def check_effect(self) -> None:
+        """Refuse what metrics of the protocol do not look at: it would seem to say something.
+
+        Raises:
+            ParameterError: Something is given that says nothing.
+        """
+        for name in _IDLE[self.protocol]:
+            if getattr(self, name) not in (None, False):
+                raise ParameterError(f"{name} says nothing to protocol {self.protocol}.")
 
     @property
     def iou_threshold(self) -> float:
@@ -86,8 +136,7 @@ class Question:
             for name in ("iou_thresholds", "areas", "max_detections")
             if (value := getattr(self, name)) is not None
         }
-        zero_counts = self.protocol == "coco_id_zero_counts"
-        return CocoParameters(iou_type=iou_type, annotation_id_zero_counts=zero_counts, **given)
+        return CocoParameters(iou_type=iou_type, **given)
 
     def fingerprint(self, iou_type: IouType) -> str:
         """Equal for equal questions."""

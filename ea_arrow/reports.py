@@ -134,8 +134,9 @@ def _iou(row: dict[str, Any]) -> str | None:
     if values is None:
         return None
     steps = {round(b - a, 9) for a, b in pairwise(values)}
-    if len(values) > 2 and len(steps) == 1:  # evenly spaced
-        return f"{_hundredths(values[0])}:{_hundredths(values[-1])}"
+    if len(values) > 2 and len(steps) == 1:  # evenly spaced; COCO's step goes without saying
+        step = "" if steps == {0.05} else f":{steps.pop():g}"
+        return f"{_hundredths(values[0])}:{_hundredths(values[-1])}{step}"
     return ", ".join(map(_hundredths, values))
 
 

@@ -363,6 +363,13 @@ def _count(name: str, doc: str) -> Column:
     return Column(name, pa.int64(), doc, nullable=False)
 
 
+def _area_bounds() -> tuple[Column, Column]:
+    return (
+        Column("area_low", pa.float64(), "Lowest area in the range; null without one.", "pixel²"),
+        Column("area_high", pa.float64(), "Highest area in the range; null without one.", "pixel²"),
+    )
+
+
 def _max_detections() -> Column:
     return Column(
         "max_detections",
@@ -379,6 +386,7 @@ MATCHES = TableSpec(
         _protocol("coco", "encord"),
         _iou_type(),
         Column("iou_threshold", pa.float64(), "IoU from which a pair can match.", nullable=False),
+        _subset(),
         *_unit_key(),
         Column("feature_hash", _HASH, "The class.", nullable=False, encoding="dictionary"),
         Column("prediction_id", pa.int64(), "The prediction; null for a label nobody found."),
@@ -439,6 +447,7 @@ METRICS = TableSpec(
         Column(
             "area_range", pa.string(), "`all`, `small`, `medium`, `large` or as named by the user."
         ),
+        *_area_bounds(),
         Column(
             "iou_threshold",
             pa.float64(),
@@ -475,6 +484,7 @@ CURVES = TableSpec(
         Column("class", pa.string(), "Name of the class.", nullable=False),
         Column("iou_threshold", pa.float64(), "IoU from which a pair can match.", nullable=False),
         Column("area_range", pa.string(), "Name of the area range.", nullable=False),
+        *_area_bounds(),
         _max_detections(),
         Column("recall", pa.float64(), "0 … 1.", nullable=False),
         Column("precision", pa.float64(), "Highest at this recall or beyond; 0 if never reached."),
@@ -487,7 +497,7 @@ OPERATING_POINTS = TableSpec(
     "Precision, recall and F1 if only predictions of at least a confidence counted.",
     (
         _iteration(),
-        _protocol("coco", "encord"),
+        _protocol("coco"),
         _iou_type(),
         Column("iou_threshold", pa.float64(), "IoU from which a pair can match.", nullable=False),
         _max_detections(),

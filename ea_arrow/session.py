@@ -19,6 +19,7 @@ from ea_arrow.shards import (
     Shards,
     WriterPublication,
     check_shard,
+    is_published,
     merged,
 )
 from ea_arrow.store import Store
@@ -56,7 +57,7 @@ class Session:
         self._reserved: Path | None = None
         self._published: list[WriterPublication] = []
         self._intake: Intake | None = None
-        self._append: Callable[[Any], None] = _outside
+        self._extend: Callable[[Any], None] = _outside
         self._waiting: Sequence[Any] = ()
         self._streamed: deque[pa.RecordBatch] | None = None
         self._live: Live | None = None
@@ -83,7 +84,8 @@ class Session:
             raise
         first = 0 if self._shards else self._publication.first_id()
         self._intake = Intake(self._store, self._custom, self._take, first)
-        self._append, self._waiting = self._intake.rows.rows.append, self._intake.rows.rows
+        self._waiting = self._intake.rows.values
+        self._extend = self._waiting.extend
         self._progress = Progress(self.name, shown=self._options.progress)
         return self
 
@@ -103,7 +105,7 @@ class Session:
             else:
                 self._publication.discard()
         finally:
-            self._append, self._waiting = _outside, ()
+            self._extend, self._waiting = _outside, ()
             intake.pipeline.close()
             self._progress.stop()
             self._release()
@@ -112,6 +114,7 @@ class Session:
     def _finish(self, intake: Intake) -> None:
         """Publish what there is, or stage it for the other ranks."""
         try:
+            self._check_whole(intake)
             intake.flush()
         except BaseException:
             self._publication.discard()
@@ -124,6 +127,14 @@ class Session:
         else:
             self._publish(intake)
         self._conclude("Wrote" if published else "Staged", published=published)
+
+    def _check_whole(self, intake: Intake) -> None:
+        """Refuse to publish an iteration from which an error that was passed over took rows."""
+        if intake.failed is not None:
+            raise PredictionError(
+                f"Iteration '{self.name}' was not written: an error in the loop lost predictions: "
+                f"{intake.failed}"
+            ) from intake.failed
 
     def _finish_partly(self, intake: Intake, error: BaseException) -> None:
         """Publish what was written before the error, marked so."""
@@ -176,6 +187,7 @@ class Session:
             RejectedRowsError: Rows were refused under ``strict``, or none could be kept.
         """
         intake = self._inside()
+        self._check_whole(intake)
         if self._shards is not None:
             raise ParameterError("A rank cannot publish: the iteration appears when all are done.")
         intake.flush()
@@ -219,9 +231,12 @@ class Session:
         self._publication.finish()
         self._part = shards.stage(check_shard(options.shard)[0], self._publication, ledger)
         parts = shards.parts()
-        self.missing = shards.missing()
-        if len(parts) < shards.world:
-            return False
+        self.missing = sorted(set(range(shards.world)) - parts.keys())
+        if self.missing:
+            # Another rank may have published all of them since this one was staged.
+            published = is_published(self._store, [self._part.id])
+            self.missing = [] if published else self.missing
+            return published
         whole = merged(
             self._store,
             shards.name,

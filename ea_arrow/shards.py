@@ -121,13 +121,16 @@ class Shards:
         return part
 
     def parts(self) -> dict[int, Part]:
-        """The parts that are there, by rank."""
+        """The parts that are there and not published yet, by rank."""
         found = {}
+        done = _published_parts(self.store)
         for rank in range(self.world):
             try:
-                found[rank] = Part(**json.loads(self._note(rank).read_text()))
+                part = Part(**json.loads(self._note(rank).read_text()))
             except FileNotFoundError:
                 continue
+            if part.id not in done:  # else whoever published it was killed before it tidied up
+                found[rank] = part
         return found
 
     def missing(self) -> list[int]:
@@ -217,12 +220,16 @@ def merged(store: Store, name: str, mode: Any, **options: Any) -> _Merged:
 
 def is_published(store: Store, parts: Iterable[str]) -> bool:
     """Whether a commit on the predictions names one of these parts."""
-    wanted = set(parts)
-    return any(
-        wanted & set(json.loads(commit["ea_arrow"]).get("parts", ()))
+    return not _published_parts(store).isdisjoint(parts)
+
+
+def _published_parts(store: Store) -> set[str]:
+    return {
+        part
         for commit in store.table(PREDICTIONS).history()
         if "ea_arrow" in commit
-    )
+        for part in json.loads(commit["ea_arrow"]).get("parts", ())
+    }
 
 
 def abandoned(store: Store, keep_hours: float) -> list[Path]:

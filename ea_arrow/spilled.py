@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-MOST_ROWS: Final = 1 << 20
+MOST_ROWS: Final = 1 << 19
 """Rows whose keys are held in memory; with more, all go to a file that has no name."""
 
 _PAIR: Final = np.dtype([("key", "<u8"), ("row", "<i8")])

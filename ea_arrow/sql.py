@@ -114,12 +114,20 @@ def select_units(store: Store, where: str, name: str | None = None) -> Subset:
     units = query(store, sql, only_named=True)
     if units.column_names != ["unit_id"]:
         raise QueryError(f"Not a condition: {where}", hint='For example: --where "width > 1000"')
-    found = units.column(0).to_numpy()
     flags = np.zeros(len(store.data_units()), bool)
-    if len(np.unique(found)) != len(found) or not (found < len(flags)).all():
+    is_id = pa.types.is_integer(units.column(0).type) and not units.column(0).null_count
+    found = units.column(0).to_numpy() if is_id else np.array([-1])
+    in_range = ((found >= 0) & (found < len(flags))).all()
+    if not in_range or len(np.unique(found)) < len(found):
         raise QueryError(f"Not a condition: {where}", hint='For example: --where "width > 1000"')
     flags[found] = True
-    return Subset(" ".join(where.split()) if name is None else name, flags)
+    return Subset(one_line(where) if name is None else name, flags)
+
+
+def one_line(where: str) -> str:
+    """A condition on one line, unless that could change what it means."""
+    text = where.strip()
+    return text if re.search(r"--|/\*|['\"]", text) else " ".join(text.split())
 
 
 def _run(connection: duckdb.DuckDBPyConnection, views: _Views, sql: str) -> pa.Table:

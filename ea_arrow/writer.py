@@ -10,11 +10,11 @@ Nothing is visible until the block ends without an error; then all of it is, at 
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow.compute as pc
 
-from ea_arrow.given_rows import AT_ONCE
+from ea_arrow.given_rows import AT_ONCE, FIELDS
 from ea_arrow.results import Result
 from ea_arrow.session import Session
 from ea_arrow.streams import add_any, with_iteration
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ea_arrow.candidates import IouType
+_FULL: Final = AT_ONCE * FIELDS
 
 
 class PredictionWriter(Session):
@@ -79,13 +80,13 @@ class PredictionWriter(Session):
         """
         if type(bbox) is dict and polygon is None and len(bbox) == 4 and not self._custom:
             try:  # what most calls are: nothing here is dearer than it must be
-                self._append(
+                self._extend(
                     (data_hash, class_uid, confidence_score, frame,
-                     bbox["x"], bbox["y"], bbox["w"], bbox["h"], None, None)
+                     bbox["x"], bbox["y"], bbox["w"], bbox["h"])
                 )  # fmt: skip
             except KeyError:
                 self._inside().add_fields(data_hash, class_uid, confidence_score, bbox, None, frame)
-            if len(self._waiting) >= AT_ONCE:
+            if len(self._waiting) >= _FULL:
                 self._inside().flush_rows()
             return
         intake = self._inside()

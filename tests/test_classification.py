@@ -120,6 +120,7 @@ def test_every_column_is_filled():
     metrics = evaluation.to_metrics("run", "print", "night")
     assert metrics.schema == METRICS.arrow
     absent = ("iou_type", "area_range", "iou_threshold", "iou_thresholds", "max_detections")
+    absent += ("area_low", "area_high")
     assert all(metrics[name].null_count == len(metrics) for name in absent)
     assert metrics.filter(pa.compute.equal(metrics["option_hash"], "rain")).to_pylist()[1] == {
         "iteration": "run",

@@ -389,6 +389,8 @@ def test_metrics_table():
         "option_hash": None,
         "class": None,
         "area_range": None,
+        "area_low": None,
+        "area_high": None,
         "iou_threshold": 0.75,
         "iou_thresholds": [0.75],
         "max_detections": None,

@@ -43,6 +43,7 @@ def test_a_hit():
         "protocol": "coco",
         "iou_type": "bbox",
         "iou_threshold": 0.5,
+        "subset": "all",
         "data_hash": "image-1",
         "frame": 0,
         "feature_hash": "class-1",

@@ -177,6 +177,8 @@ PIXELS = {"bbox_x", "bbox_y", "bbox_w", "bbox_h", "mask", "polygon"}
 UNITS_OF = dict.fromkeys(PIXELS, "pixel") | {
     "theta": "degree",
     "area": "pixel²",
+    "area_low": "pixel²",
+    "area_high": "pixel²",
     "width": "pixel",
     "height": "pixel",
 }

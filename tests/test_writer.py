@@ -295,6 +295,18 @@ def test_strict_stops_at_the_first_refused_batch(project):
     assert nothing_left(project)
 
 
+def test_an_error_that_took_rows_cannot_be_passed_over(project):
+    with pytest.raises(PredictionError, match="lost predictions"), project.writer("v8") as writer:
+        writer.add_prediction(**box())
+        writer._intake._done = lambda _: 1 / 0
+        with pytest.raises(ZeroDivisionError):
+            writer._intake.flush()
+        writer._intake._done = lambda _: None
+        writer.add_prediction(**box())
+    assert not project.iterations
+    assert nothing_left(project)
+
+
 def test_nothing_kept_is_an_error(project):
     with pytest.raises(RejectedRowsError, match="No row"), project.writer("v8") as writer:
         writer.add_prediction(**box(class_uid="nothing"))

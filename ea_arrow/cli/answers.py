@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from ea_arrow.results import Result
 
 
+_OF_OBJECTS = ("iou_type", "iou_thresholds", "areas", "max_detections", "ignore_unmatched_frames")
+
+
 @click.command()
 @click.argument("name", required=False)
 @click.option("--by", type=click.Choice(["class", "slice"]), help="One row per class or slice.")
@@ -91,21 +94,10 @@ def metrics(
 
 
 def _check_effect(by: str | None, options: dict[str, Any]) -> None:
-    """Refuse options that the protocol does not look at: they would seem to say something."""
-    protocol = options["protocol"] or "coco"
-    idle = {
-        "coco": ("ignore_unmatched_frames",),
-        "encord": ("areas", "max_detections"),
-        "classification": (
-            *("ignore_unmatched_frames", "areas", "max_detections"),
-            *("iou_type", "iou_thresholds"),
-        ),
-    }
-    names = {"areas": "--area", "iou_type": "--type", "iou_thresholds": "--iou"}
-    for option in idle[protocol]:
-        if options[option]:
-            shown = names.get(option, f"--{option.replace('_', '-')}")
-            raise click.UsageError(f"{shown} says nothing to protocol {protocol}.")
+    """Refuse options that contradict each other."""
+    areas = [area for area, _ in options["areas"]]
+    if len(set(areas)) < len(areas) or "all" in areas:
+        raise click.UsageError("Give each --area a name of its own; 'all' is there already.")
     if by == "slice" and options["slice"]:
         raise click.UsageError("Give either --slice or --by slice.")
 
@@ -122,7 +114,8 @@ def print_metrics(
     """Print the metrics of some iterations, with what to know about them."""
     from ea_arrow.reports import long_metrics
 
-    protocols = [protocol] if protocol else _protocols(project, names)
+    about_objects = any(options.get(name) for name in _OF_OBJECTS)
+    protocols = [protocol] if protocol else _protocols(project, names, about_objects)
     found = []
     for chosen in protocols:
         asked = {**options, "protocol": chosen}
@@ -144,8 +137,10 @@ def print_metrics(
         output.note(note)
 
 
-def _protocols(project: Project, names: list[str]) -> list[str]:
-    """Those of what the iterations hold."""
+def _protocols(project: Project, names: list[str], about_objects: bool) -> list[str]:
+    """Those of what the iterations hold; if only objects are asked about, that of objects."""
+    if about_objects:
+        return ["coco"]
     held = {form for name in names for form in project.formats(name)}
     answers = ["classification"] if "classification" in held else []
     objects = ["coco"] if held - {"classification"} or not answers else []

@@ -68,7 +68,7 @@ def _range(low: float, high: float, step: float) -> tuple[float, ...]:
     if not (step > 0 and low <= high and math.isfinite(high)):
         raise ValueError
     count = round((high - low) / step) + 1
-    if count > MOST_THRESHOLDS:
+    if count > MOST_THRESHOLDS or not math.isclose(low + (count - 1) * step, high):
         raise ValueError
     return tuple(np.linspace(low, high, count).tolist())
 
@@ -85,7 +85,7 @@ class AreaRange(click.ParamType):  # type: ignore[type-arg]  # generic since cli
         name, _, ends = str(value).partition("=")
         low, _, high = ends.partition(":")
         try:
-            return name, (float(low or 0), float(high or 1e10))
+            return name, (float(low), float(high))
         except ValueError:
             self.fail(f"{value!r}: expected NAME=LOW:HIGH, as tiny=0:256", param, ctx)
 

@@ -181,6 +181,8 @@ class CocoEvaluation:
         per_number: dict[str, list[Any]] = {
             "metric": [n.name for n in numbers],
             "area_range": [areas[n.area] for n in numbers],
+            "area_low": [parameters.areas[areas[n.area]][0] for n in numbers],
+            "area_high": [parameters.areas[areas[n.area]][1] for n in numbers],
             "iou_threshold": [one if n.threshold is None else thresholds[n.threshold]
                               for n in numbers],
             "iou_thresholds": [
@@ -236,6 +238,8 @@ class CocoEvaluation:
             "class": (self.class_names, pa.string(), klass),
             "iou_threshold": (parameters.iou_thresholds, pa.float64(), threshold),
             "area_range": (list(parameters.areas), pa.string(), area),
+            "area_low": ([low for low, _ in parameters.areas.values()], pa.float64(), area),
+            "area_high": ([high for _, high in parameters.areas.values()], pa.float64(), area),
             "recall": (parameters.recall_thresholds, pa.float64(), recall),
         }
         same = {"iteration": iteration, "iou_type": parameters.iou_type, "subset": subset}

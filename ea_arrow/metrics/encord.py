@@ -163,6 +163,8 @@ class EncordEvaluation:
             "option_hash": pa.nulls(n_rows, pa.string()),
             "class": per_class(self.class_names),
             "area_range": pa.nulls(n_rows, pa.string()),
+            "area_low": pa.nulls(n_rows, pa.float64()),
+            "area_high": pa.nulls(n_rows, pa.float64()),
             "iou_threshold": pa.repeat(float(self.iou_threshold), n_rows),
             "iou_thresholds": pa.array([[float(self.iou_threshold)]] * n_rows),
             "max_detections": pa.nulls(n_rows, pa.int64()),

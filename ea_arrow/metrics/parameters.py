@@ -136,9 +136,11 @@ def numbers_of(parameters: CocoParameters) -> list[Number]:
     if thresholds == CocoParameters.iou_thresholds:
         chosen = [(t, value) for t, value in chosen if value in (0.5, 0.75)]
     numbers = [Number("AP", False, None, 0, last)]
-    numbers += [Number(f"AP{value * 100:g}", False, t, 0, last) for t, value in chosen]
+    numbers += [Number(f"AP{value * 100:.12g}", False, t, 0, last) for t, value in chosen]
     further = [
-        (_LETTERS.get(name, f"_{name}"), area) for area, name in enumerate(parameters.areas) if area
+        (_suffix(name, parameters.areas[name]), area)
+        for area, name in enumerate(parameters.areas)
+        if area
     ]
     numbers += [Number(f"AP{suffix}", False, None, area, last) for suffix, area in further]
     numbers += [
@@ -148,3 +150,8 @@ def numbers_of(parameters: CocoParameters) -> list[Number]:
     ]
     numbers += [Number(f"AR{suffix}", True, None, area, last) for suffix, area in further]
     return numbers
+
+
+def _suffix(name: str, bounds: tuple[float, float]) -> str:
+    """The letter of COCO's own area ranges, the name of any other."""
+    return _LETTERS[name] if name in _LETTERS and AREAS[name] == bounds else f"_{name}"
