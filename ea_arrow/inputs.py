@@ -99,7 +99,7 @@ class Reader:
         truth = self._cache.arrays(
             "masks",
             labels_key,
-            lambda: _drawn(self._read_labels([*_KEY, *_SHAPE]), units),
+            lambda: _drawn(self._read_labels(["label_id", *_KEY, *_SHAPE]), units),
             always=True,
         )
         predictions = self._read_predictions(iteration, [*_PREDICTION, *_KEY])
@@ -111,7 +111,9 @@ class Reader:
             drawn = self._cache.arrays(
                 "masks",
                 predictions_key,
-                lambda: _drawn(self._read_predictions(iteration, [*_KEY, *_SHAPE]), units),
+                lambda: _drawn(
+                    self._read_predictions(iteration, ["prediction_id", *_KEY, *_SHAPE]), units
+                ),
                 always=True,
             )
             found = MaskColumn.of(drawn.column("mask"))

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from ea_arrow.arranged import run_starts, stable_order, unit_codes
 from ea_arrow.errors import GeometryError
-from ea_arrow.geometry import MAX_MASK_PIXELS, check_mask_size
+from ea_arrow.geometry import MAX_MASK_PIXELS
 from ea_arrow.rle import encode_rle_strings
 from ea_arrow.schema import MASK
 
@@ -67,9 +67,9 @@ def _draw(table: Any, data_units: Any) -> pa.ChunkedArray:
     height, width = (
         data_units.column(name).to_numpy().astype(np.int64)[unit] for name in ("height", "width")
     )
-    _check_sizes(height, width)
+    _check_sizes(table, height, width)
     points, ring_ends, owner = _rings(table)
-    _check(points, ring_ends, owner)
+    _check(table, points, ring_ends, owner)
     drawn: list[Any] = [None] * n
     order = stable_order((height, int(height.max(initial=0)) + 1),
                          (width, int(width.max(initial=0)) + 1))  # fmt: skip
@@ -139,7 +139,7 @@ def _rings(table: Any) -> tuple[Floats, Ints, Ints]:
     lengths = pc.list_value_length(rings).to_numpy().astype(np.int64)
     if (lengths % 2).any():
         row = int(owner[(lengths % 2).argmax()])
-        raise GeometryError(f"The polygon of object {row} holds half a point.")
+        raise _cannot_draw(table, int(row), "holds half a point")
     points = values.to_numpy()
     owner, lengths = owner[lengths > 0], lengths[lengths > 0]
     boxes = np.flatnonzero(~has_polygon)
@@ -173,7 +173,7 @@ def _corners(table: Any, rows: Ints) -> Floats:
     return corners
 
 
-def _check_sizes(height: Ints, width: Ints) -> None:
+def _check_sizes(table: Any, height: Ints, width: Ints) -> None:
     """Refuse to draw on what is larger than a mask may be.
 
     Raises:
@@ -181,10 +181,12 @@ def _check_sizes(height: Ints, width: Ints) -> None:
     """
     bad = (height < 0) | (width < 0) | (height.astype(np.float64) * width > MAX_MASK_PIXELS)
     if bad.any():
-        check_mask_size(int(height[bad][0]), int(width[bad][0]))
+        row = int(bad.argmax())
+        what = f"is on an image of {height[row]:,} × {width[row]:,} pixels"
+        raise _cannot_draw(table, row, f"{what}; at most {MAX_MASK_PIXELS:,} can be drawn on")
 
 
-def _check(points: NDArray[Any], ring_ends: Ints, owner: Ints) -> None:
+def _check(table: Any, points: NDArray[Any], ring_ends: Ints, owner: Ints) -> None:
     """Refuse outlines that would take more memory than a mask may.
 
     Raises:
@@ -195,18 +197,28 @@ def _check(points: NDArray[Any], ring_ends: Ints, owner: Ints) -> None:
     far: Bools = ~(np.abs(points) <= _FARTHEST)
     if far.any():
         row = int(owner[np.searchsorted(ring_ends, int(far.argmax()), side="right")])
-        message = (
-            f"The outline of object {row} reaches {points[far][0]:g}, more than {_FARTHEST:,.0f} "
-            "pixels from the image; it cannot be drawn as a mask."
-        )
-        raise GeometryError(message)
+        what = f"has a corner at {points[far][0]:g}"
+        raise _cannot_draw(table, row, f"{what}; at most {_FARTHEST:,.0f} pixels away can be drawn")
     step = np.abs(np.diff(points.reshape(-1, 2), axis=0)).max(axis=1)
     length = np.append(0, np.cumsum(step)) * 5
     ends = ring_ends // 2 - 1
     around = length[ends] - length[np.append(0, ends[:-1] + 1)]
     if around.max(initial=0) > _LONGEST:
-        message = (
-            f"The outline of object {int(owner[around.argmax()])} has {around.max():,.0f} points; "
-            f"at most {_LONGEST:,} can be drawn as a mask."
-        )
-        raise GeometryError(message)
+        what = f"has an outline of {around.max():,.0f} points"
+        row = int(owner[around.argmax()])
+        raise _cannot_draw(table, row, f"{what}; at most {_LONGEST:,} can be drawn")
+
+
+def _cannot_draw(table: Any, row: int, why: str) -> GeometryError:
+    """An error that names the object."""
+    for column in ("prediction_id", "label_id"):
+        if column in table.column_names:
+            name = f"{column} {table.column(column)[row].as_py()}"
+            break
+    else:
+        name = f"Object {row}"
+    unit = table.column("data_hash")[row].as_py()
+    return GeometryError(
+        f"{name} (data unit '{unit}') cannot be drawn as a mask: it {why}.",
+        hint="Boxes can still be compared: --type bbox (iou_type='bbox').",
+    )

@@ -153,6 +153,18 @@ def metrics_by_iteration(tables: dict[str, pa.Table]) -> Shown:
     return ["iteration", *names], rows
 
 
+def computed_at(tables: Iterable[pa.Table]) -> list[str]:
+    """What side-by-side numbers were computed at, one sentence for each case."""
+    found: dict[str, None] = {}
+    for table in tables:
+        for row in table.filter(pc.is_null(table["class"])).slice(0, 1).to_pylist():
+            iou, most = _iou(row), row["max_detections"]
+            cut = f", at most {most} predictions per data unit and class" if most else ""
+            if iou is not None:
+                found[f"{row['metric']}: protocol {row['protocol']}, IoU {iou}{cut}."] = None
+    return list(found)
+
+
 def metrics_by_question(project: Project, tables: dict[str, pa.Table]) -> Shown:
     """One row per iteration and classification attribute."""
     questions = {

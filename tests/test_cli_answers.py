@@ -24,6 +24,8 @@ from tests.test_answers import weather_project
 from tests.test_cli import done as really_done
 from tests.test_cli import run as really_run
 
+COMPUTED_AT = "AP: protocol coco, IoU 0.50:0.95, at most 100 predictions per data unit and class."
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -178,7 +180,10 @@ def test_metrics_by_slice(tmp_path: Path) -> None:
         ["one large", "1.000", "1.000"],
         ["one nothing", "–", "–"],
     ]
-    assert ran.stderr == "one nothing: No data unit meets 'nothing': nothing to score.\n"
+    assert ran.stderr.splitlines() == [
+        "one nothing: No data unit meets 'nothing': nothing to score.",
+        COMPUTED_AT,
+    ]
     rows = json.loads(done("metrics", "--by", "slice", "--format", "json", cwd=tmp_path).stdout)
     assert [(r["subset"], r["value"]) for r in rows if r["metric"] == "AP"] == [
         ("all", 0.5),
@@ -207,6 +212,7 @@ def test_classifications_stand_beside_objects(skies: Path) -> None:
     assert ran.stderr.splitlines() == [
         "skies: The iteration holds classifications only; see --protocol classification.",
         "empty: The iteration holds no predictions.",
+        COMPUTED_AT,
         "cars: The iteration holds no classifications.",
     ]
     rows = json.loads(done("metrics", "--format", "json", cwd=skies).stdout)

@@ -60,7 +60,7 @@ ONLY = {
 }
 
 LONG = {  # at most this many lines, until they are split
-    "schema.py": 580,  # declarations
+    "schema.py": 600,  # declarations
 }
 
 HEAVY = {"pyarrow", "polars", "duckdb", "numpy", "pydantic", "deltalake", "pycocotools", "pandas"}

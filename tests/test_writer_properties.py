@@ -43,16 +43,20 @@ def kept_box(sides):
     values = [number(sides.get(k)) for k in "xywh"]
     if any(v is None or not math.isfinite(v) for v in values):
         return None
-    clipped = []
-    for start, size in (values[0::2], values[1::2]):
+    axes = (values[0::2], values[1::2])
+    for start, size in axes:
         far = start < -1e-6 or start > 1 + 1e-6 or start + size > 1 + 1e-6
         if size < 0 or far:
             return None
-        low = min(max(start, 0.0), 1.0)
-        high = min(max(start + size, 0.0), 1.0)
-        clipped.append((low, high - low if low != start else min(size, 1 - low)))
-    (x, w), (y, h) = clipped
+    if any(start < 0 or start + size > 1 for start, size in axes):  # by float noise: cut it off
+        axes = [onto_the_edge(start, size) for start, size in axes]
+    (x, w), (y, h) = axes
     return (x * WIDTH, y * HEIGHT, w * WIDTH, h * HEIGHT)
+
+
+def onto_the_edge(start, size):
+    low, high = (min(max(v, 0.0), 1.0) for v in (start, start + size))
+    return (low, high - low if low != start else min(size, 1 - low))
 
 
 def kept_shape(polygon):

@@ -112,7 +112,7 @@ def print_metrics(
     **options: Any,
 ) -> None:
     """Print the metrics of some iterations, with what to know about them."""
-    from ea_arrow.reports import long_metrics
+    from ea_arrow.reports import computed_at, long_metrics
 
     about_objects = any(options.get(name) for name in _OF_OBJECTS)
     protocols = [protocol] if protocol else _protocols(project, names, about_objects)
@@ -133,6 +133,8 @@ def print_metrics(
             click.echo()
         _show(project, results, by_question=chosen == "classification", by_class=by == "class")
         notes |= {f"{name}: {note}": None for name, r in results.items() for note in r.notes}
+        if by is not None or len(results) > 1:
+            notes |= dict.fromkeys(computed_at(result.to_arrow() for result in results.values()))
     for note in notes:
         output.note(note)
 

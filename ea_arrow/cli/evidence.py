@@ -102,7 +102,8 @@ def errors(name: str, by: str | None, directory: Path | None, form: str, **optio
 def confusion(name: str, directory: Path | None, form: str, **options: Any) -> None:
     """Which classes iteration NAME takes for which.
 
-    The diagonal holds the true positives of protocol coco; what is left over is paired across
+    The diagonal holds the true positives of protocol coco (with a label of the id 0, if it was
+    found, which pycocotools leaves out); what is left over is paired across
     classes; the rest is background. Rows are labels, columns predictions.
 
     \b

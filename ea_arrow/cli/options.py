@@ -119,7 +119,7 @@ def subset_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--cache/--no-cache",
             default=True,
-            help="Use and keep results; with --no-cache compute again and keep none.",
+            help="Use and keep results; --no-cache computes again and keeps only drawn masks.",
         ),
         click.option("--slice", help="Only data units of this slice (see ea-arrow slices)."),
         click.option("--where", help="Only data units that meet an SQL condition."),

@@ -101,7 +101,7 @@ def check_iou_threshold(value: float) -> None:
     if not 0 < value <= 1:
         raise ParameterError(
             f"An IoU threshold is above 0 and at most 1, got {value:g}.",
-            hint="At 0 any two objects of a class would match.",
+            hint="At 0 any two objects of a class would match." if value <= 0 else None,
         )
 
 
