@@ -15,7 +15,6 @@ from ea_arrow.errors import (
 )
 from ea_arrow.results import Result
 from ea_arrow.schema import PREDICTIONS, STORED
-from ea_arrow.shards import abandoned
 from ea_arrow.store import Iteration, Store, find_root
 from ea_arrow.stored import Predictions
 from ea_arrow.tables import local
@@ -201,6 +200,8 @@ class Project(Answers):
         Returns:
             How many files were deleted.
         """
+        from ea_arrow.shards import abandoned  # what a writer needs, and metrics do not
+
         deleted = sum(len(self._store.table(spec).vacuum(keep_hours)) for spec in STORED)
         files = self._store.derived_files()  # before the iterations: a result may appear meanwhile
         stale = Results(self._store).stale(self.iterations.values(), files)
