@@ -27,7 +27,7 @@ def metric_notes(
     """
     notes = []
     if question.subset is not None and not question.subset.units.any():
-        notes.append(f"No data unit meets '{question.subset.name}': nothing to score.")
+        return [f"No data unit is in ({question.subset.name}): nothing to score."]
     if not labels:
         notes.append("The project has no labels: there is nothing to find.")
     if not formats:
@@ -75,7 +75,9 @@ def _of_objects(
     if question.iou_type == "bbox" and rotated:
         what = _counted(rotated, "rotated box takes", "rotated boxes take")
         notes.append(f"{what} part unrotated.")
-    return notes
+    if question.subset is None:
+        return notes
+    return [f"{note} (Counted over all data units.)" for note in notes]
 
 
 def _counted(number: int, one: str, more: str) -> str:

@@ -153,16 +153,20 @@ def metrics_by_iteration(tables: dict[str, pa.Table]) -> Shown:
     return ["iteration", *names], rows
 
 
-def computed_at(tables: Iterable[pa.Table]) -> list[str]:
-    """What side-by-side numbers were computed at, one sentence for each case."""
-    found: dict[str, None] = {}
-    for table in tables:
+def computed_at(tables: dict[str, pa.Table]) -> list[str]:
+    """What numbers of objects were computed at, one sentence for each case."""
+    found: dict[str, list[str]] = {}
+    for name, table in tables.items():
         for row in table.filter(pc.is_null(table["class"])).slice(0, 1).to_pylist():
             iou, most = _iou(row), row["max_detections"]
             cut = f", at most {most} predictions per data unit and class" if most else ""
             if iou is not None:
-                found[f"{row['metric']}: protocol {row['protocol']}, IoU {iou}{cut}."] = None
-    return list(found)
+                what = f"{_COMPARED[row['iou_type']]}, protocol {row['protocol']}, IoU {iou}{cut}."
+                found.setdefault(what, []).append(name)
+    if len(found) < 2:
+        return [what[0].upper() + what[1:] for what in found]
+    told = [f"{', '.join(names)}: {what}" for what, names in found.items()]
+    return [*told, "These do not compare. Say --type bbox or --type segm for all."]
 
 
 def metrics_by_question(project: Project, tables: dict[str, pa.Table]) -> Shown:
@@ -245,8 +249,23 @@ def error_counts(matches: pa.Table, classes: pa.Table, *, by_class: bool) -> pa.
     return pa.table(columns)
 
 
+_COMPARED: Final = {"bbox": "boxes compared (bbox)", "segm": "masks compared (segm)"}
+MOST_PAIRS: Final = 20
 MOST_SQUARE: Final = 16
 _BACKGROUND: Final = "(background)"
+
+
+def footer(table: pa.Table, *, iou_threshold: float, protocol: str = "coco") -> str:
+    """What errors, a confusion matrix or operating points were computed at."""
+    if not table.num_rows:
+        return "Nothing to count: no prediction and no label is there."
+    row = table.slice(0, 1).to_pylist()[0]
+    compared = _COMPARED.get(row["iou_type"])
+    where = "" if row["subset"] == "all" else f" Only data units in ({row['subset']})."
+    if compared is None:
+        return f"Answers, paired by question.{where}"
+    what = f"{compared[0].upper()}{compared[1:]}"
+    return f"{what}, protocol {protocol}, IoU from {iou_threshold:g}.{where}"
 
 
 def confusion_square(table: pa.Table) -> Shown:
@@ -271,7 +290,7 @@ def confusion_pairs(table: pa.Table) -> Shown:
         and row["label_hash"] != row["predicted_hash"]
     ]
     rows.sort(key=lambda row: -row[2])
-    return ["label", "predicted as", "count"], rows[:20]
+    return ["label", "predicted as", "count"], rows[:MOST_PAIRS]
 
 
 def operating_lines(points: pa.Table, *, by_class: bool) -> Shown:

@@ -86,6 +86,7 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.folder = root / FOLDER
+        self._iterations: tuple[tuple[int, int], dict[str, Iteration]] | None = None
         try:
             self.marker = json.loads((self.folder / MARKER).read_text())
             version = self.marker["schema_version"]
@@ -148,10 +149,14 @@ class Store:
     def iterations(self, predictions: Table | None = None) -> dict[str, Iteration]:
         """Live iterations by name, oldest first."""
         predictions = predictions or self.table(PREDICTIONS)
+        described = self.table(ITERATIONS)
+        versions = predictions.version, described.version
+        if self._iterations is not None and self._iterations[0] == versions:
+            return dict(self._iterations[1])
         files: dict[str, list[DataFile]] = {}
         for file in predictions.files():
             files.setdefault(file.partition["iteration"], []).append(file)
-        rows = {row["import_id"]: row for row in self.table(ITERATIONS).read().to_pylist()}
+        rows = {row["import_id"]: row for row in described.read().to_pylist()}
         found = [
             Iteration(
                 name,
@@ -161,7 +166,9 @@ class Store:
             for name, live in files.items()
         ]
         found.sort(key=lambda it: it.imports[0]["created_at"].timestamp() if it.imports else 0)
-        return {it.name: it for it in found}
+        by_name = {it.name: it for it in found}
+        self._iterations = versions, by_name
+        return dict(by_name)
 
     def iteration(self, name: str, predictions: Table | None = None) -> Iteration:
         """One live iteration.

@@ -564,7 +564,7 @@ BOX_METRICS = "part as enclosing boxes: these are box metrics; --type segm compa
             "boxes",
             "boxes",
             {"where": "width >\n 9999"},
-            ["No data unit meets 'width > 9999': nothing to score."],
+            ["No data unit is in (width > 9999): nothing to score."],
         ),
     ],
 )

@@ -24,7 +24,8 @@ from tests.test_answers import weather_project
 from tests.test_cli import done as really_done
 from tests.test_cli import run as really_run
 
-COMPUTED_AT = "AP: protocol coco, IoU 0.50:0.95, at most 100 predictions per data unit and class."
+CUT = "at most 100 predictions per data unit and class."
+COMPUTED_AT = f"Boxes compared (bbox), protocol coco, IoU 0.50:0.95, {CUT}"
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,7 +96,7 @@ def test_metrics_say_at_what_each_number_was_computed(home: Path) -> None:
         ["AR100", "0.500000", "0.50, 0.90", "all", "100", "3"],
         ["AR_tiny", "1.000000", "0.50, 0.90", "tiny", "100", "1"],
     ]
-    assert ran.stderr == ""
+    assert ran.stderr == COMPUTED_AT.replace("0.50:0.95", "0.50, 0.90") + "\n"
 
 
 def test_every_option_of_metrics_reaches_the_answer(home: Path) -> None:
@@ -181,7 +182,7 @@ def test_metrics_by_slice(tmp_path: Path) -> None:
         ["one nothing", "–", "–"],
     ]
     assert ran.stderr.splitlines() == [
-        "one nothing: No data unit meets 'nothing': nothing to score.",
+        "one nothing: No data unit is in (nothing): nothing to score.",
         COMPUTED_AT,
     ]
     rows = json.loads(done("metrics", "--by", "slice", "--format", "json", cwd=tmp_path).stdout)
@@ -204,16 +205,13 @@ def test_classifications_stand_beside_objects(skies: Path) -> None:
     ]
     assert [row[:5] for row in table(answers)] == [
         ["iteration", "question", "labels", "predictions", "accuracy"],
-        ["cars", "Weather", "3", "0", "0.000"],
         ["skies", "Weather", "3", "2", "0.333"],
         ["both", "Weather", "3", "2", "0.333"],
-        ["empty", "Weather", "3", "0", "0.000"],
     ]
     assert ran.stderr.splitlines() == [
         "skies: The iteration holds classifications only; see --protocol classification.",
         "empty: The iteration holds no predictions.",
         COMPUTED_AT,
-        "cars: The iteration holds no classifications.",
     ]
     rows = json.loads(done("metrics", "--format", "json", cwd=skies).stdout)
     assert {r["protocol"] for r in rows} == {"coco", "classification"}
@@ -250,12 +248,15 @@ def test_errors_and_the_command_they_suggest(home: Path) -> None:
         ["FN", "class confusion", "1"],
     ]
     said, suggestion = ran.stderr.splitlines()
-    assert said == "IoU from 0.5, protocol coco."
+    assert said == "Boxes compared (bbox), protocol coco, IoU from 0.5."
     assert suggestion == "The objects, a row each: ea-arrow matches two"
     asked = ["--iou", "0.99", "--protocol", "encord", "--type", "segm", "--where", "title > 'a'"]
     ran = done("errors", "two", *asked, cwd=home)
     said, suggestion = ran.stderr.splitlines()
-    assert said == "IoU from 0.99, protocol encord."
+    assert (
+        said
+        == "Masks compared (segm), protocol encord, IoU from 0.99. Only data units in (title > 'a')."
+    )
     command = shlex.split(suggestion.partition(": ")[2])
     assert command[:3] == ["ea-arrow", "matches", "two"]
     objects = json.loads(done(*command[1:], "--format", "json", cwd=home).stdout)
@@ -298,8 +299,8 @@ def test_confusion(home: Path) -> None:
         ["(background)", "1", "0", "0"],
     ]
     assert ran.stderr.splitlines() == [
-        "Rows are labels, columns predictions.",
-        "IoU from 0.5, any confidence, at most 100 per class and data unit.",
+        "Rows are labels, columns predictions; any confidence.",
+        "Boxes compared (bbox), protocol coco, IoU from 0.5.",
     ]
     ran = done("confusion", "two", "--confidence", "0.65", "--iou", "0.98", cwd=home)
     assert table(ran.stdout) == [
@@ -308,7 +309,9 @@ def test_confusion(home: Path) -> None:
         ["dog", "0", "0", "1"],
         ["(background)", "1", "0", "0"],
     ]
-    assert "IoU from 0.98, confidence from 0.65, at most 100" in ran.stderr
+    assert (
+        "confidence from 0.65.\nBoxes compared (bbox), protocol coco, IoU from 0.98." in ran.stderr
+    )
     rows = json.loads(done("confusion", "two", "--format", "json", cwd=home).stdout)
     assert [(r["label_class"], r["predicted_class"], r["count"]) for r in rows] == [
         ("cat", "cat", 2),
@@ -334,7 +337,10 @@ def test_operating_points(home: Path) -> None:
     heading = ["class", "confidence", "precision", "recall", "f1", "tp", "fp", "fn"]
     best = ["all classes", "0.7000", "0.6667", "0.6667", "0.6667", "2", "1", "1"]
     assert table(ran.stdout) == [heading, best]
-    assert ran.stderr == "IoU from 0.5, at most 100 per class and data unit.\n"
+    assert ran.stderr.splitlines() == [
+        f"At the highest F1; {CUT}",
+        "Boxes compared (bbox), protocol coco, IoU from 0.5.",
+    ]
     assert table(done("operating-points", "one", "--by", "class", cwd=home).stdout) == [
         heading,
         ["cat", "0.7000", "1.0000", "1.0000", "1.0000", "2", "0", "0"],
@@ -355,9 +361,10 @@ def test_operating_points(home: Path) -> None:
 def test_operating_points_without_predictions_say_so(skies: Path) -> None:
     ran = done("operating-points", "skies", cwd=skies)
     assert len(table(ran.stdout)) == 1
-    assert ran.stderr.splitlines()[1] == (
-        "No predictions of objects: there is no confidence to choose."
-    )
+    assert ran.stderr.splitlines()[1:] == [
+        "Nothing to count: no prediction and no label is there.",
+        "No predictions of objects: there is no confidence to choose.",
+    ]
 
 
 def test_curves(home: Path) -> None:

@@ -43,7 +43,7 @@ def cli(debug: bool) -> None:
     Make a project:  ea-arrow init my-project --labels instances.json
     In it:           ea-arrow import preds.pkl
                      ea-arrow metrics
-                     ea-arrow query "select outcome, count(*) from matches group by all"
+                     ea-arrow query "select iteration, outcome, count(*) from matches group by all"
     """
     del debug  # main() has taken it out of the arguments, wherever it stood
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ea_arrow.results import Result
 
 
+MOST_NAMED = 3
 _OF_OBJECTS = ("iou_type", "iou_thresholds", "areas", "max_detections", "ignore_unmatched_frames")
 
 
@@ -122,21 +123,27 @@ def print_metrics(
         if by == "slice":
             found.append(_by_slice(project, names, asked))
         else:
-            found.append({name: project.metrics(name, **asked) for name in names})
+            chosen_names = names if protocol else _holding(project, names, chosen)
+            found.append({name: project.metrics(name, **asked) for name in chosen_names})
     if form != "table":
         tables = [result.to_arrow() for results in found for result in results.values()]
         output.emit(long_metrics(tables, by_class=by == "class"), form)
         return
-    notes: dict[str, None] = {}
+    notes: dict[str, list[str]] = {}
+    computed: list[str] = []
     for number, (chosen, results) in enumerate(zip(protocols, found, strict=True)):
         if number:
             click.echo()
         _show(project, results, by_question=chosen == "classification", by_class=by == "class")
-        notes |= {f"{name}: {note}": None for name, r in results.items() for note in r.notes}
-        if by is not None or len(results) > 1:
-            notes |= dict.fromkeys(computed_at(result.to_arrow() for result in results.values()))
-    for note in notes:
-        output.note(note)
+        for name, result in results.items():
+            for note in result.notes:
+                notes.setdefault(note, []).append(name)
+        computed += computed_at({name: result.to_arrow() for name, result in results.items()})
+    for text, about in notes.items():
+        who = f"{len(about)} iterations" if len(about) > MOST_NAMED else ", ".join(about)
+        output.note(f"{who}: {text}")
+    for text in computed:
+        output.note(text)
 
 
 def _protocols(project: Project, names: list[str], about_objects: bool) -> list[str]:
@@ -147,6 +154,13 @@ def _protocols(project: Project, names: list[str], about_objects: bool) -> list[
     answers = ["classification"] if "classification" in held else []
     objects = ["coco"] if held - {"classification"} or not answers else []
     return objects + answers
+
+
+def _holding(project: Project, names: list[str], protocol: str) -> list[str]:
+    """Of classifications only those iterations that hold some; of objects all."""
+    if protocol != "classification":
+        return names
+    return [name for name in names if "classification" in project.formats(name)]
 
 
 def _by_slice(project: Project, names: list[str], asked: dict[str, Any]) -> dict[str, Result]:
@@ -214,7 +228,7 @@ def query(
     and --iou say which matches the view matches holds.
 
     \b
-    Examples:  ea-arrow query "select outcome, count(*) from matches group by all"
+    Examples:  ea-arrow query "select iteration, outcome, count(*) from matches group by all"
                ea-arrow query -f worst.sql --format parquet > worst.parquet
     """
     if (sql is None) == (file is None):

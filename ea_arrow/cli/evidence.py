@@ -68,14 +68,14 @@ def errors(name: str, by: str | None, directory: Path | None, form: str, **optio
     Examples:  ea-arrow errors epoch-3
                ea-arrow errors epoch-3 --by class --iou 0.75
     """
-    from ea_arrow.reports import error_counts
+    from ea_arrow.reports import error_counts, footer
 
     project = open_project(directory)
     found = project.matches(name, **options).to_arrow()
     output.emit(error_counts(found, project.classes.to_arrow(), by_class=by == "class"), form)
     if form == "table":
         iou, protocol = options["iou_threshold"], options["protocol"]
-        output.note(f"IoU from {iou:g}, protocol {protocol}.")
+        output.note(footer(found, iou_threshold=iou, protocol=protocol))
         given = {"type": options["iou_type"], "where": options["where"], "slice": options["slice"]}
         given["iou"] = None if iou == 0.5 else str(iou)
         given["protocol"] = None if protocol == "coco" else protocol
@@ -110,7 +110,13 @@ def confusion(name: str, directory: Path | None, form: str, **options: Any) -> N
     Examples:  ea-arrow confusion epoch-3 --confidence 0.5
                ea-arrow confusion epoch-3 --iou 0.75 --format csv
     """
-    from ea_arrow.reports import MOST_SQUARE, confusion_pairs, confusion_square
+    from ea_arrow.reports import (
+        MOST_PAIRS,
+        MOST_SQUARE,
+        confusion_pairs,
+        confusion_square,
+        footer,
+    )
 
     table = open_project(directory).confusion(name, **options).to_arrow()
     if form != "table":
@@ -121,13 +127,11 @@ def confusion(name: str, directory: Path | None, form: str, **options: Any) -> N
         output.show(*square)
     else:
         output.show(*confusion_pairs(table))
-        output.note("The most frequent confusions; --format csv prints all cells.")
-    if options["protocol"] == "coco":
-        least = options["confidence"]
-        above = "any confidence" if least is None else f"confidence from {least:g}"
-        output.note("Rows are labels, columns predictions.")
-        most = "at most 100 per class and data unit"
-        output.note(f"IoU from {options['iou_threshold']:g}, {above}, {most}.")
+        output.note(f"The {MOST_PAIRS} most frequent confusions; --format csv prints all cells.")
+    least = options["confidence"]
+    above = "any confidence" if least is None else f"confidence from {least:g}"
+    output.note(f"Rows are labels, columns predictions; {above}.")
+    output.note(footer(table, iou_threshold=options["iou_threshold"]))
 
 
 @click.command("operating-points")
@@ -157,7 +161,7 @@ def operating_points(
                ea-arrow operating-points epoch-3 --curve --format csv > curve.csv
     """
     from ea_arrow.metrics.operating import at, best
-    from ea_arrow.reports import operating_lines
+    from ea_arrow.reports import footer, operating_lines
 
     if curve and confidence is not None:
         raise click.UsageError("Give either --curve or --confidence.")
@@ -168,7 +172,10 @@ def operating_points(
         points = best(points) if confidence is None else at(points, confidence)
     if form == "table":
         output.show(*operating_lines(points, by_class=by == "class"))
-        output.note(f"IoU from {options['iou_threshold']:g}, at most 100 per class and data unit.")
+        what = "the highest F1" if confidence is None else f"confidence from {confidence:g}"
+        at_what = "At every confidence" if curve else f"At {what}"
+        output.note(f"{at_what}; at most 100 predictions per data unit and class.")
+        output.note(footer(points, iou_threshold=options["iou_threshold"]))
         if not points.num_rows:
             output.note("No predictions of objects: there is no confidence to choose.")
     else:

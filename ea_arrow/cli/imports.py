@@ -91,7 +91,7 @@ def _report(
         from ea_arrow.cli.answers import print_metrics
 
         print_metrics(project, [name])
-    sql = "select outcome, count(*) from matches group by all"
+    sql = f"select outcome, count(*) from matches where iteration = '{name}' group by all"
     output.note(f"Next: {suggested('query', sql, directory=directory)}")
 
 

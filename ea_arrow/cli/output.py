@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 MAX_ROWS = 1000
 MAX_CELL = 60
+MOST_RECORDS = 20
 
 
 def emit(table: pa.Table, form: str) -> None:
@@ -49,7 +50,9 @@ def show(names: list[str], rows: list[list[Any]]) -> None:
     on_terminal = sys.stdout.isatty()
     lines = _aligned(names, rows, MAX_CELL if on_terminal else None)
     if on_terminal and max(map(len, lines)) > shutil.get_terminal_size().columns:
-        lines = list(_one_below_the_other(names, rows))
+        lines = list(_one_below_the_other(names, rows[:MOST_RECORDS]))
+        if len(rows) > MOST_RECORDS:
+            note(f"{MOST_RECORDS} of {len(rows):,} rows, too wide for a table; --format csv: all.")
     for line in lines:
         click.echo(line)
 
