@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
@@ -17,7 +19,7 @@ from ea_arrow.schema import CONFUSION, CURVES, MATCHES, METRICS, OPERATING_POINT
 from ea_arrow.slices import Slices
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from ea_arrow.candidates import IouType
     from ea_arrow.questions import AnyProtocol, Protocol
@@ -38,6 +40,7 @@ class Answers:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._recent = Recent()
+        self._now: dict[Any, Any] | None = None
 
     def metrics(
         self,
@@ -285,6 +288,9 @@ class Answers:
     def _subset(self, where: str | None, name: str | None) -> Subset | None:
         if where is None and name is None:
             return None
+        return self._read_once((where, name), lambda: self._select(where, name))
+
+    def _select(self, where: str | None, name: str | None) -> Subset:
         from ea_arrow.sql import one_line, select_units
 
         if name is None:
@@ -298,14 +304,40 @@ class Answers:
     def _answer(self, spec: TableSpec, name: str, question: Question, cache: bool) -> pa.Table:
         return self._ask(name, cache, lambda *where: where[0].answer(spec, where[1], question))
 
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Ask several questions of the project as it is now: it is read once, not for each."""
+        self._now = {}
+        try:
+            yield
+        finally:
+            self._now = None
+
+    def _read_once(self, key: Any, read: Callable[[], _Answer]) -> _Answer:
+        """What ``read`` returns, within :meth:`at_once` the first time only."""
+        if self._now is None:
+            return read()
+        if key not in self._now:
+            self._now[key] = read()
+        found: _Answer = self._now[key]
+        return found
+
     def _ask(self, name: str, cache: bool, ask: Callable[[Results, Iteration], _Answer]) -> _Answer:
         """Ask, and once more if the iteration was replaced and compacted away meanwhile."""
+
+        def once() -> _Answer:
+            make = partial(Results, self._store, cache=cache, recent=self._recent)
+            results = self._read_once(("results", cache), make)
+            known = self._read_once("iterations", self._store.iterations)
+            if name not in known:
+                raise self._store.no_iteration(name)
+            return ask(results, known[name])
+
         try:
-            results = Results(self._store, cache=cache, recent=self._recent)
-            return ask(results, self._store.iteration(name))
+            return once()
         except FileNotFoundError:
-            results = Results(self._store, cache=cache, recent=self._recent)
-            return ask(results, self._store.iteration(name))
+            self._now = None if self._now is None else {}
+            return once()
 
 
 def _tuple(values: Sequence[Any] | float | None) -> tuple[Any, ...] | None:

@@ -246,7 +246,7 @@ class Project(Answers):
         Raises:
             IterationNotFoundError: There is none of that name.
         """
-        return self._store.formats(self._store.iteration(name))
+        return self._ask(name, True, lambda results, iteration: results.formats(iteration))
 
     @property
     def labels(self) -> Result:

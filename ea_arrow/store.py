@@ -124,12 +124,6 @@ class Store:
         files = folder.iterdir() if folder.is_dir() else ()
         return [path for path in files if ".parquet" in path.name or ".arrow" in path.name]
 
-    def formats(self, iteration: Iteration) -> dict[str, int]:
-        """How many predictions of an iteration have each format."""
-        table = self.table(PREDICTIONS).read(["format"], files=iteration.files)
-        counts = pc.value_counts(table["format"]).to_pylist()
-        return {count["values"]: count["counts"] for count in counts}
-
     def ontology(self) -> Ontology:
         """The classes as a document."""
         return Ontology.from_json((self.folder / ONTOLOGY).read_text())

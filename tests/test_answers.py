@@ -978,3 +978,23 @@ def test_default_results_of_the_builders_by_hand(tmp_path: Path) -> None:
             **{"AR1": 0.5, "AR10": 0.5, "AR100": 0.5, "ARs": 0.5, "ARm": None, "ARl": 1.0},
         }.items()
     }
+
+
+def test_questions_asked_at_once_see_one_state(
+    fresh: ea_arrow.Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = fresh.metrics("boxes").to_arrow()
+    read = []
+    real = fresh._store.table
+    monkeypatch.setattr(fresh._store, "table", lambda *a, **k: read.append(a) or real(*a, **k))
+    with fresh.at_once():
+        assert fresh.metrics("boxes").to_arrow() == alone
+        once = len(read)
+        assert fresh.metrics("boxes").to_arrow() == alone
+        fresh.metrics("shapes")
+        assert fresh.formats("boxes")
+        assert len(read) == once
+        fresh.remove("boxes")
+        assert fresh.metrics("boxes").to_arrow() == alone
+    with pytest.raises(IterationNotFoundError):
+        fresh.metrics("boxes")

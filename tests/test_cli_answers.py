@@ -253,10 +253,8 @@ def test_errors_and_the_command_they_suggest(home: Path) -> None:
     asked = ["--iou", "0.99", "--protocol", "encord", "--type", "segm", "--where", "title > 'a'"]
     ran = done("errors", "two", *asked, cwd=home)
     said, suggestion = ran.stderr.splitlines()
-    assert (
-        said
-        == "Masks compared (segm), protocol encord, IoU from 0.99. Only data units in (title > 'a')."
-    )
+    compared = "Masks compared (segm), protocol encord, IoU from 0.99."
+    assert said == f"{compared} Only data units in (title > 'a')."
     command = shlex.split(suggestion.partition(": ")[2])
     assert command[:3] == ["ea-arrow", "matches", "two"]
     objects = json.loads(done(*command[1:], "--format", "json", cwd=home).stdout)

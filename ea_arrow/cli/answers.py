@@ -115,16 +115,8 @@ def print_metrics(
     """Print the metrics of some iterations, with what to know about them."""
     from ea_arrow.reports import computed_at, long_metrics
 
-    about_objects = any(options.get(name) for name in _OF_OBJECTS)
-    protocols = [protocol] if protocol else _protocols(project, names, about_objects)
-    found = []
-    for chosen in protocols:
-        asked = {**options, "protocol": chosen}
-        if by == "slice":
-            found.append(_by_slice(project, names, asked))
-        else:
-            chosen_names = names if protocol else _holding(project, names, chosen)
-            found.append({name: project.metrics(name, **asked) for name in chosen_names})
+    with project.at_once():
+        protocols, found = _asked(project, names, by, protocol, options)
     if form != "table":
         tables = [result.to_arrow() for results in found for result in results.values()]
         output.emit(long_metrics(tables, by_class=by == "class"), form)
@@ -144,6 +136,27 @@ def print_metrics(
         output.note(f"{who}: {text}")
     for text in computed:
         output.note(text)
+
+
+def _asked(
+    project: Project,
+    names: list[str],
+    by: str | None,
+    protocol: str | None,
+    options: dict[str, Any],
+) -> tuple[list[str], list[dict[str, Result]]]:
+    """Ask under each protocol that matters."""
+    about_objects = any(options.get(name) for name in _OF_OBJECTS)
+    protocols = [protocol] if protocol else _protocols(project, names, about_objects)
+    found = []
+    for chosen in protocols:
+        asked = {**options, "protocol": chosen}
+        if by == "slice":
+            found.append(_by_slice(project, names, asked))
+        else:
+            chosen_names = names if protocol else _holding(project, names, chosen)
+            found.append({name: project.metrics(name, **asked) for name in chosen_names})
+    return protocols, found
 
 
 def _protocols(project: Project, names: list[str], about_objects: bool) -> list[str]:
