@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ea_arrow.errors import PredictionError
+from ea_arrow.errors import PredictionError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,6 +81,35 @@ class ClassNames:
         turned = found and not set(found.values()) & self.hashes and found.keys() <= self.hashes
         return {value: key for key, value in found.items()} if turned else found
 
+    def checked(self, given: Mapping[Any, Any] | Sequence[Any]) -> dict[str, str]:
+        """As :meth:`mapping`, with a warning about names that are no class of the project.
+
+        A model may know more classes than a project has: what it predicts of those is refused.
+
+        Raises:
+            PredictionError: None of the names is a class of the project, or one is None.
+        """
+        pairs = given.items() if isinstance(given, Mapping) else enumerate(given)
+        for key, value in pairs:
+            if value is None:
+                raise PredictionError(
+                    f"classes names no class for {key!r}.", hint="Leave out what is not predicted."
+                )
+        mapping = self.mapping(given)
+        known = self.hashes.union(found for found in self._by_name.values() if found)
+        names = [f.replace(SEPARATOR, ", ") for f in mapping.values() if f not in known]
+        if not names:
+            return mapping
+        near = did_you_mean(names[0], [*self._by_name, *self.hashes])
+        what = f"'{names[0]}', which classes names, is no class of the project"
+        if len(names) == len(mapping):
+            hint = near or "Classes of the project: ea-arrow ontology"
+            raise PredictionError(f"{what}, and no other name is.", hint=hint)
+        more = f", nor are {len(names) - 1} more" if len(names) > 1 else ""
+        message = f"{what}{more}: what is predicted of it will be refused. {near or ''}"
+        warnings.warn(message.strip(), stacklevel=4)
+        return mapping
+
     def column(self, values: pa.Array, mapping: dict[str, str], *, by_name: bool) -> pa.Array:
         """A column of a model's classes as feature hashes.
 
@@ -89,7 +119,7 @@ class ClassNames:
             by_name: Also look for them among the names of the project's classes.
 
         Raises:
-            PredictionError: Classes are numbers, and there is no mapping.
+            PredictionError: Classes are numbers, and there is no mapping, or one is not in it.
         """
         if not mapping and not pa.types.is_string(values.type):
             raise PredictionError(
@@ -100,8 +130,19 @@ class ClassNames:
             values = values.cast(pa.int64())
         codes = values.dictionary_encode()
         keys = codes.dictionary.cast(pa.string()).to_pylist()
+        if not pa.types.is_string(values.type):
+            self._check_indices(keys, mapping)
         found = [mapping[k] if k in mapping else self.find(k) if by_name else k for k in keys]
         return pa.array(found, pa.string()).take(codes.indices)
+
+    def _check_indices(self, keys: list[str], mapping: dict[str, str]) -> None:
+        """Refuse a number that the mapping does not have and that is no class itself."""
+        for key in keys:
+            if key in mapping or key in self.hashes or key in self._by_name:
+                continue
+            numbers = sorted(int(known) for known in mapping if known.isdecimal())
+            held = f" ({numbers[0]} … {numbers[-1]})" if numbers else ""
+            raise PredictionError(f"class index {key} is not in classes{held}.")
 
 
 def answers(column: pa.Array) -> dict[str, pa.Array] | None:

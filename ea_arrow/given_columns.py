@@ -155,8 +155,9 @@ def _named(part: Mapping[str, Any]) -> dict[str, Any]:
     for name in part:
         if name not in _KNOWN:
             near = did_you_mean(str(name), _KNOWN)
-            listed = "Columns are named as in the table of predictions."
-            raise PredictionError(f"There is no column '{name}'.", hint=near or listed)
+            listed = f"Columns may be: {', '.join(sorted(_KNOWN - _PASSED_OVER))}."
+            hint = f"{near} {listed}" if near else listed
+            raise PredictionError(f"There is no column '{name}'.", hint=hint)
     return {_SAME.get(n, n): v for n, v in part.items() if n not in _PASSED_OVER and v is not None}
 
 

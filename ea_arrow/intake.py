@@ -189,7 +189,7 @@ class Intake:
     def _mapping(self, classes: Mapping[Any, Any] | Sequence[Any]) -> dict[str, str]:
         """The mapping of classes; a loop gives the same ones again and again."""
         if self._known is None or self._known[0] != classes:
-            self._known = copy.copy(classes), self.classes.mapping(classes)
+            self._known = copy.copy(classes), self.classes.checked(classes)
         return self._known[1]
 
     def _check_size(self, part: Mapping[str, Any], data_hash: Any, frame: Any) -> None:

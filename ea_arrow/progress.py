@@ -4,12 +4,40 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ea_arrow.ledger import NOTES, REJECTS
 
 if TYPE_CHECKING:
     from ea_arrow.ledger import Ledger
+
+_SUSPICIOUS: Final = ("within_one_pixel",)
+
+
+def warning_of(ledger: Ledger, name: str) -> str | None:
+    """What the author of a loop must hear of its rows; None if all is well.
+
+    Args:
+        ledger: The account of the rows written.
+        name: The iteration.
+    """
+    told = []
+    if ledger.rejected:
+        rules = "; ".join(_refusal(ledger, rule) for rule in ledger.rejects)
+        told.append(
+            f"{ledger.rejected:,} of {ledger.read:,} predictions of '{name}' refused: {rules}. "
+            f"select * from rejects where iteration = '{name}'"
+        )
+    notes = [f"{ledger.notes[n]:,} × {NOTES[n]}" for n in _SUSPICIOUS if ledger.notes.get(n)]
+    if notes:
+        told.append(f"Of the predictions of '{name}': {'; '.join(notes)}")
+    return ". ".join(told) or None
+
+
+def _refusal(ledger: Ledger, rule: str) -> str:
+    first = ledger.messages.get(rule, "").rstrip(".")
+    told = f"{ledger.rejects[rule]:,}, first: {first}" if first else f"{ledger.rejects[rule]:,}"
+    return f"{REJECTS.get(rule, rule)} ({told})"
 
 
 class Progress:

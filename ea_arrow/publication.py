@@ -65,9 +65,9 @@ def new_import_id() -> str:
 
 
 _HINTS: Final = {
-    "unknown_data_unit": "Those of the project: "
+    "unknown_data_unit": "Data units of the project: "
     "ea-arrow query 'select data_hash, frame, source_id, title from data_units'",
-    "unknown_class": "Those of the project: ea-arrow ontology",
+    "unknown_class": "Classes of the project: ea-arrow ontology",
 }
 
 
@@ -158,11 +158,13 @@ class Publication:
             if ledger.kept:
                 what = f"Rows were refused and {self.strict_words}"
             first = next(iter(ledger.rejects))
+            why = ledger.messages.get(first)
+            refused = f"{ledger.rejected:,} of {ledger.read:,} refused"
             raise RejectedRowsError(
-                f"{what}: {ledger.rejected:,} of {ledger.read:,} refused. "
+                f"{what}: {refused}{f': {why}' if why else '.'} "
                 f"Iteration '{self.iteration}' was not written.",
                 ledger=ledger,
-                hint=_HINTS.get(first, ledger.messages.get(first)),
+                hint=_HINTS.get(first),
             )
 
     @contextmanager

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
+import warnings
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import pyarrow.compute as pc
 
-from ea_arrow.errors import ParameterError, PredictionError
+from ea_arrow.errors import ParameterError, PredictionError, ProjectError, RejectedRowsError
 from ea_arrow.intake import Intake
 from ea_arrow.ledger import Ledger
-from ea_arrow.progress import Progress
+from ea_arrow.progress import Progress, warning_of
 from ea_arrow.publication import ImportResult
 from ea_arrow.shards import (
     Part,
@@ -62,6 +63,9 @@ class Session:
         self._streamed: deque[pa.RecordBatch] | None = None
         self._live: Live | None = None
         self._formats: set[str] = set()
+        self._unread = 0  # streams that were made and not begun
+        self._ended = False
+        self._stays = 0  # rows that are published
 
     def __repr__(self) -> str:
         return f"PredictionWriter({self.name!r}, {self.ledger.kept:,} predictions)"
@@ -71,6 +75,19 @@ class Session:
     def __enter__(self) -> Self:
         if self._intake is not None or self.result is not None:
             raise PredictionError("A writer writes one iteration; make another one.")
+        try:
+            self._open()
+        except BaseException as error:
+            if type(error).__name__ != "PanicException":
+                raise
+            raise ProjectError(
+                "The table library failed. If this process was forked from one that had used a "
+                "project: delta-rs does not survive that.",
+                hint="Start processes with the 'spawn' or 'forkserver' method.",
+            ) from error
+        return self
+
+    def _open(self) -> None:
         self._started = time.monotonic()
         if self.name is None:
             self.name, self._reserved = reserve(self._store)
@@ -87,7 +104,6 @@ class Session:
         self._waiting = self._intake.rows.values
         self._extend = self._waiting.extend
         self._progress = Progress(self.name, shown=self._options.progress)
-        return self
 
     def __exit__(
         self,
@@ -104,17 +120,31 @@ class Session:
                 self._finish_partly(intake, error)
             else:
                 self._publication.discard()
+            if error is not None and not isinstance(error, RejectedRowsError):
+                error.add_note(self._what_stays())
         finally:
-            self._extend, self._waiting = _outside, ()
+            self._ended = True
+            self._extend, self._waiting = _afterwards, ()
             intake.pipeline.close()
             self._progress.stop()
             self._release()
             self._intake = None
+        told = warning_of(self.ledger, self.name or "")
+        if told and error is None:
+            warnings.warn(told, UserWarning, stacklevel=2)
+
+    def _what_stays(self) -> str:
+        """What an error in the loop left of the iteration, for its notes."""
+        if not self._stays:
+            return f"ea-arrow: nothing of '{self.name}' was written"
+        stays = f"{self._stays:,} predictions of '{self.name}'"
+        return f"ea-arrow: {stays} are written; any later ones are lost"
 
     def _finish(self, intake: Intake) -> None:
         """Publish what there is, or stage it for the other ranks."""
         try:
             self._check_whole(intake)
+            self._check_streams()
             intake.flush()
         except BaseException:
             self._publication.discard()
@@ -129,12 +159,28 @@ class Session:
         self._conclude("Wrote" if published else "Staged", published=published)
 
     def _check_whole(self, intake: Intake) -> None:
-        """Refuse to publish an iteration from which an error that was passed over took rows."""
+        """Refuse to publish an iteration from which an error that was passed over took rows.
+
+        Raises:
+            PredictionError: One did.
+        """
         if intake.failed is not None:
             raise PredictionError(
                 f"Iteration '{self.name}' was not written: an error in the loop lost predictions: "
                 f"{intake.failed}"
             ) from intake.failed
+
+    def _check_streams(self) -> None:
+        """Refuse to publish an iteration without what a stream was to write.
+
+        Raises:
+            PredictionError: A stream was made and never read.
+        """
+        if self._unread:
+            raise PredictionError(
+                f"A stream for iteration '{self.name}' was made and never read.",
+                hint="Read it: for batch in writer.stream(predictions): …",
+            )
 
     def _finish_partly(self, intake: Intake, error: BaseException) -> None:
         """Publish what was written before the error, marked so."""
@@ -167,6 +213,7 @@ class Session:
         publication.finish()
         publication.publish(ledger)
         self._published.append(publication)
+        self._stays = self.ledger.kept
 
     def _conclude(self, what: str, *, published: bool) -> None:
         name = self._publication.iteration
@@ -260,6 +307,7 @@ class Session:
         """
         if self._part is not None and self._shards is not None:
             self._shards.wait(self._part, timeout)
+            self.missing = []
 
     # -- rows that are done --------------------------------------------------------------------
 
@@ -280,7 +328,7 @@ class Session:
 
     def _inside(self) -> Intake:
         if self._intake is None:
-            raise _not_open()
+            raise _finished() if self._ended else _not_open()
         return self._intake
 
     def _release(self) -> None:
@@ -292,6 +340,16 @@ class Session:
 
 def _outside(row: object) -> None:
     raise _not_open()
+
+
+def _afterwards(row: object) -> None:
+    raise _finished()
+
+
+def _finished() -> PredictionError:
+    return PredictionError(
+        "This writer has finished.", hint="To add predictions, open another with mode='append'."
+    )
 
 
 def _not_open() -> PredictionError:

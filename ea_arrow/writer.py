@@ -34,6 +34,8 @@ class PredictionWriter(Session):
     Encord Active's ways to make one are ``PredictionWriter(data_dir, project)`` and
     ``PredictionWriter(project, custom_object_map)``; :meth:`ea_arrow.Project.writer` is ours.
 
+    At the end of the block a ``UserWarning`` tells of rows that were refused, or look wrong.
+
     Args:
         project: An :class:`ea_arrow.Project`, or the directory of one.
         custom_object_map: From the model's names of classes to feature hashes. After a directory,
@@ -44,7 +46,8 @@ class PredictionWriter(Session):
         name: The iteration; without a name given, the next free one of ``run-001``, ``run-002``, …
         ledger: The account of the rows written so far.
         result: What was done, once the block has ended.
-        missing: With ``shard``, the ranks that had not finished when this one had.
+        missing: With ``shard``, the ranks that had not finished when this one had; none after
+            :meth:`wait`.
     """
 
     # -- predictions ---------------------------------------------------------------------------
@@ -111,18 +114,32 @@ class PredictionWriter(Session):
 
         Args:
             output: Columns: a mapping of NumPy, Arrow or Polars columns or tensors, or anything
-                with an Arrow stream, named as in the table of predictions; boxes also as ``bbox``
-                of shape (n, 4): left, top, width, height. Or what Ultralytics, supervision,
-                torchvision, Hugging Face, Detectron2 or MMDetection return for an image; or a list
-                of these with a list of data units.
+                with an Arrow stream; see below. Or what Ultralytics, supervision, torchvision,
+                Hugging Face, Detectron2 or MMDetection return for an image; or a list of these
+                with a list of data units.
             data_hash: The image or video they belong to, or one per row; unless a column says it.
             frame: Frame of a video, or one per row.
             classes: From the model's class indices or names to the project's names or feature
-                hashes, or a list of these by index.
+                hashes, or a list of these by index. All must be classes of the project, and all
+                indices predicted must be among them.
             relative: Coordinates are fractions of the image, else pixels.
 
+        Columns are named as in the table of predictions, or:
+
+        - the data unit: ``data_hash`` or ``unit``; by the source's id, ``source_id`` or
+          ``image_id``;
+        - the class: ``feature_hash``, ``class_ref`` or ``class_uid``; ``class_name``,
+          ``class_index`` or ``class``; by the source's id, ``category_id``;
+        - the score: ``confidence``, ``confidence_score``, ``score`` or ``scores``;
+        - the box: ``bbox`` or ``bboxes`` of shape (n, 4): left, top, width, height; or
+          ``bbox_x``, ``bbox_y``, ``bbox_w`` and ``bbox_h``;
+        - the shape: ``mask`` or ``masks``, ``polygon`` or ``polygons``;
+        - a mapping of ``boxes``, ``labels`` and ``scores`` is torchvision's output: its boxes are
+          corners, left, top, right, bottom, and its labels are indices of ``classes``.
+
         Raises:
-            PredictionError: A column is missing, unknown, or not what it should be.
+            PredictionError: A column is missing, unknown, or not what it should be; ``classes``
+                names a class that the project does not have, or lacks an index.
         """
         self._inside().add_batch(output, data_hash, frame, classes, relative=relative)
 
@@ -133,9 +150,17 @@ class PredictionWriter(Session):
             predictions: Each as :meth:`add_prediction` or :meth:`add_batch` takes it; keywords of
                 either as a dictionary.
 
-        Yields:
-            Batches of the ``PREDICTIONS`` schema; rows that were refused are not among them.
+        Returns:
+            An iterator over batches of the ``PREDICTIONS`` schema; rows that were refused are not
+            among them. Predictions are written as it is read: one that is never read is an error
+            at the end of the block.
         """
+        self._inside()
+        self._unread += 1
+        return self._run_stream(predictions)
+
+    def _run_stream(self, predictions: Iterable[Any]) -> Iterator[pa.RecordBatch]:
+        self._unread -= 1
         intake = self._inside()
         intake.flush()
         streamed = self._streamed = deque()

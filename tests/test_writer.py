@@ -1,11 +1,12 @@
 """The writer: one prediction at a time, published as a whole or not at all."""
 
-# ruff: noqa: PT012  the error of a whole block is what is tested
+# ruff: noqa: PT012, PT031  the error of a whole block is what is tested
 
 from __future__ import annotations
 
 import json
 import pickle
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -269,7 +270,8 @@ def test_numbers_of_any_kind(project):
     ],
 )  # fmt: skip
 def test_a_row_that_breaks_a_rule_is_refused_and_others_stay(project, changes, rule):
-    with project.writer("v8") as writer:
+    warned = pytest.warns(UserWarning, match="1 of 3 predictions of 'v8' refused: ")
+    with warned, project.writer("v8") as writer:
         writer.add_prediction(**box())
         writer.add_prediction(**box(**changes))
         writer.add_prediction(**box(confidence_score=0.25))
@@ -308,8 +310,13 @@ def test_an_error_that_took_rows_cannot_be_passed_over(project):
 
 
 def test_nothing_kept_is_an_error(project):
-    with pytest.raises(RejectedRowsError, match="No row"), project.writer("v8") as writer:
+    with pytest.raises(RejectedRowsError) as caught, project.writer("v8") as writer:
         writer.add_prediction(**box(class_uid="nothing"))
+    assert caught.value.message == (
+        "No row could be kept: 1 of 1 refused: No class 'nothing' in the ontology. "
+        "Iteration 'v8' was not written."
+    )
+    assert caught.value.hint == "Classes of the project: ea-arrow ontology"
     assert not project.iterations
     assert nothing_left(project)
 
@@ -317,12 +324,75 @@ def test_nothing_kept_is_an_error(project):
 def test_duplicates_are_counted_over_batches(project, monkeypatch):
     monkeypatch.setattr(given_rows, "AT_ONCE", 2)
     monkeypatch.setattr(intake, "BATCH_ROWS", 2)
-    with project.writer("v8") as writer:
+    with pytest.warns(UserWarning, match="6 of 12"), project.writer("v8") as writer:
         for score in (0.1, 0.2, 0.3, 0.1, 0.4, 0.2):
             writer.add_prediction(**box(confidence_score=score))
             writer.add_prediction(Prediction.model_construct(data_hash="film", confidence=9))
             writer._intake.flush()
     assert writer.ledger.notes["duplicate"] == 2
+
+
+def test_refused_rows_are_told_without_progress(project, capsys):
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        with project.writer("v8") as writer:
+            writer.add_prediction(**box())
+            for name in ("Dics", "Dics", "Bx"):
+                writer.add_prediction(**box(class_uid=name))
+            writer.add_prediction(**box(frame=3))
+    (told,) = found
+    assert str(told.message) == (
+        "4 of 5 predictions of 'v8' refused: data unit is not in the project (1, first: No data "
+        "unit 'film' with frame 3 in the project); class is not in the ontology (3, first: No "
+        "class 'Dics' in the ontology). select * from rejects where iteration = 'v8'"
+    )
+    assert (told.category, told.filename) == (UserWarning, __file__)
+    assert len(project.sql("select * from rejects where iteration = 'v8'")) == 4
+    assert capsys.readouterr().err == ""
+
+
+def test_fractions_given_as_pixels_are_told(project):
+    columns = {"bbox": [[0.1, 0.1, 0.5, 0.5]], "score": [0.5], "class": ["car"]}
+    with pytest.warns(UserWarning, match="1 × boxes within the first pixel"):  # noqa: SIM117
+        with project.writer("v8") as writer:
+            writer.add_batch(columns, data_hash="film")
+    assert len(rows(project, "v8")) == 1
+
+
+def test_a_warning_that_is_an_error_leaves_what_was_written(project):
+    with pytest.raises(UserWarning, match="1 of 2"), project.writer("v8") as writer:
+        writer.add_prediction(**box())
+        writer.add_prediction(**box(class_uid="nothing"))
+    assert len(rows(project, "v8")) == 1
+    assert nothing_left(project)
+
+
+# -- errors in the loop ----------------------------------------------------------------------------
+
+
+def test_an_error_says_that_nothing_was_written(project):
+    with pytest.raises(ZeroDivisionError) as caught, project.writer("v8") as writer:
+        writer.add_prediction(**box(confidence_score=1 / 0))
+    assert caught.value.__notes__ == ["ea-arrow: nothing of 'v8' was written"]
+
+
+def test_an_error_says_what_a_checkpoint_has_written(project):
+    with pytest.raises(ZeroDivisionError) as caught, project.writer("v8") as writer:
+        for score in (0.1, 0.2):
+            writer.add_prediction(**box(confidence_score=score))
+        writer.checkpoint()
+        writer.add_prediction(**box(confidence_score=0.3))
+        1 / 0  # noqa: B018
+    (note,) = caught.value.__notes__
+    assert note == "ea-arrow: 2 predictions of 'v8' are written; any later ones are lost"
+    assert len(rows(project, "v8")) == 2
+
+
+def test_a_stream_that_is_never_read_is_an_error(project):
+    with pytest.raises(PredictionError, match="never read"), project.writer("v8") as writer:
+        writer.stream([box()])
+    assert not project.iterations
+    assert nothing_left(project)
 
 
 # -- names and modes -------------------------------------------------------------------------------
@@ -407,8 +477,9 @@ def test_outside_of_its_block_a_writer_refuses(project):
         writer.checkpoint,
         writer.running,
     ):
-        with pytest.raises(PredictionError, match="not open"):
+        with pytest.raises(PredictionError, match="has finished") as caught:
             call()
+        assert "mode='append'" in caught.value.hint
     with pytest.raises(PredictionError, match="one iteration"):
         writer.__enter__()
 

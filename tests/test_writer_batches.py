@@ -1,5 +1,7 @@
 """Whole batches: columns of any kind, frameworks' outputs, streams of batches."""
 
+# ruff: noqa: PT031  the warning of a whole block is what is tested
+
 from __future__ import annotations
 
 from types import SimpleNamespace
@@ -161,11 +163,53 @@ def test_classes_by_index_and_name(project):
     assert [r["feature_hash"] for r in project.predictions("v8")] == ["road", "car", "road"] * 7
 
 
-def test_a_class_that_is_not_mapped_is_refused_by_row(project):
-    with project.writer("v8") as writer:
-        writer.add_batch(columns(feature_hash=None, class_index=[0, 7, 0]), classes=["car"])
+def test_an_unknown_column_is_answered_with_those_there_are(project):
+    with project.writer("v8") as writer, pytest.raises(PredictionError) as caught:
+        writer.add_batch(columns(confidenze=SCORES, confidence=None))
+    assert caught.value.hint.startswith("Did you mean 'confidence'? Columns may be: ")
+    listed = caught.value.hint.split("Columns may be: ")[1].rstrip(".").split(", ")
+    assert {"class", "score", "scores", "image_id", "bbox", "bbox_x", "polygons"} <= {*listed}
+    assert "iteration" not in listed
+
+
+def test_a_name_that_is_not_mapped_is_refused_by_row(project):
+    given = columns(feature_hash=None, class_name=["car", "van", "car"])
+    with pytest.warns(UserWarning, match="1 of 3"), project.writer("v8") as writer:
+        writer.add_batch(given, classes={"auto": "car"})
     assert writer.ledger.rejects == {"unknown_class": 1}
-    assert writer.ledger.messages == {"unknown_class": "No class '7' in the ontology."}
+    assert writer.ledger.messages == {"unknown_class": "No class 'van' in the ontology."}
+
+
+@pytest.mark.parametrize(
+    ("classes", "says", "hint"),
+    [
+        (["car"], r"class index 7 is not in classes \(0 … 0\)", None),
+        ({3: "road", 0: "car"}, r"class index 7 is not in classes \(0 … 3\)", None),
+        (["raod"], "'raod', which classes names, is no class .*no other", "Did you mean 'road'?"),
+        ({0: "yyy", 7: "zzz"}, "'yyy', which classes names", "Classes of the project: "),
+        ({0: "car", 7: None}, "names no class for 7", "Leave out"),
+    ],
+)
+def test_classes_that_do_not_fit_are_an_error_at_once(project, classes, says, hint):
+    given = columns(feature_hash=None, class_index=[0, 7, 0])
+    with project.writer("v8") as writer:
+        with pytest.raises(PredictionError, match=says) as caught:
+            writer.add_batch(given, classes=classes)
+        writer.add_batch(columns())  # nothing of the batch that failed was taken
+    assert (caught.value.hint or "").startswith(hint or "")
+    assert len(project.predictions("v8")) == 3
+
+
+def test_a_model_may_know_more_classes_than_the_project(project):
+    """What it predicts of them is refused, and said when the classes are first named."""
+    given = columns(feature_hash=None, class_index=[0, 2, 0])
+    with pytest.warns(UserWarning) as warned, project.writer("v8") as writer:
+        writer.add_batch(given, classes=["car", "raod", "kite"])
+    early, late = (str(warning.message) for warning in warned)
+    assert early.startswith("'raod', which classes names, is no class of the project, nor are 1")
+    assert early.endswith("Did you mean 'road'?")
+    assert "1 of 3 predictions of 'v8' refused" in late
+    assert len(project.predictions("v8")) == 2
 
 
 def test_ids_of_the_source(tmp_path):
@@ -206,7 +250,7 @@ def test_masks_that_are_none(project):
     runs = Rle(100, 200, np.array([5, 5]))
     masks = [MASK, MASK * 3, np.zeros((50, 50), np.uint8), np.zeros(3), runs, MASK]
     given = {"mask": masks, "confidence": np.arange(6.0), "feature_hash": ["road"] * 6}
-    with project.writer("v8") as writer:
+    with pytest.warns(UserWarning, match="4 of 6"), project.writer("v8") as writer:
         writer.add_batch(given, data_hash="film")
     assert writer.ledger.rejects == {"mask_not_binary": 1, "mask_size": 1, "invalid_mask": 2}
     assert [r["source_row"] for r in project.predictions("v8")] == [0, 5]
@@ -249,7 +293,7 @@ def test_other_columns(project):
 
 
 def test_numbers_that_are_none_are_refused_by_row(project):
-    with project.writer("v8") as writer:
+    with pytest.warns(UserWarning, match="2 of 3"), project.writer("v8") as writer:
         writer.add_batch(columns(confidence=[0.5, float("nan"), None]))
     assert writer.ledger.rejects == {"not_finite": 1, "missing_confidence": 1}
 
@@ -404,7 +448,7 @@ def mixed():
 def test_a_stream_yields_what_it_writes(project, monkeypatch):
     monkeypatch.setattr(given_rows, "AT_ONCE", 2)
     monkeypatch.setattr(intake, "BATCH_ROWS", 2)
-    with project.writer("v8") as writer:
+    with pytest.warns(UserWarning, match="1 of 17"), project.writer("v8") as writer:
         writer.add_batch(columns())
         batches = list(writer.stream(mixed()))
         writer.add_batch(columns())
@@ -438,7 +482,7 @@ def test_batches_without_storing(project):
     batches = ea_arrow.to_batches(mixed(), project, name="on-the-fly")
     table = pa.table(batches)
     assert not project.iterations
-    with project.writer("on-the-fly") as writer:
+    with pytest.warns(UserWarning, match="1 of 11"), project.writer("on-the-fly") as writer:
         for _ in writer.stream(mixed()):
             pass
     assert table.equals(project.predictions("on-the-fly").to_arrow())

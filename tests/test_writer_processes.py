@@ -1,6 +1,6 @@
 """Writers in processes: killed, raced, and several for one iteration."""
 
-# ruff: noqa: PT012  the error of a whole block is what is tested
+# ruff: noqa: PT012, PT031  the error of a whole block is what is tested
 
 from __future__ import annotations
 
@@ -399,9 +399,55 @@ def test_running_metrics_asked_for_late_and_of_masks(project):
     )
 
 
+def test_a_rank_that_waited_misses_none(project):
+    first = rank(project, 0, shard=(0, 2))
+    assert first.missing == [1]
+    rank(project, 1, shard=(1, 2))
+    assert first.missing == [1]  # as it was when the first had finished
+    first.wait(10)
+    assert first.missing == []
+
+
+FORKED = """
+import multiprocessing, sys
+import ea_arrow
+from ea_arrow.errors import ProjectError
+
+def child(root):
+    try:
+        with ea_arrow.open(root).writer("child") as writer:
+            pass
+    except ProjectError as error:
+        print(error, flush=True)
+
+if __name__ == "__main__":
+    project = ea_arrow.open(sys.argv[1])
+    with project.writer("parent"):
+        pass
+    process = multiprocessing.get_context("fork").Process(target=child, args=(sys.argv[1],))
+    process.start()
+    process.join(60)
+    sys.exit(process.exitcode)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no fork")
+def test_a_writer_in_a_forked_process_says_what_to_do(project, tmp_path):
+    script = tmp_path / "forked.py"
+    script.write_text(FORKED)
+    done = subprocess.run(
+        [sys.executable, str(script), str(project.root)],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "delta-rs does not survive that" in done.stdout
+    assert "'spawn' or 'forkserver'" in done.stdout
+    assert list(project.iterations) == ["parent"]
+
+
 def test_progress_and_summary(project, capsys, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    with project.writer(progress=True) as writer:
+    with pytest.warns(UserWarning, match="1 of 2"), project.writer(progress=True) as writer:
         writer.add_prediction(**box())
         writer.add_prediction(**box(class_uid="nothing"))
     said = capsys.readouterr()

@@ -162,6 +162,7 @@ def test_accepted_and_refused_are_all(project, monkeypatch, given, few, more):
     assert sum(map(len, batches.rejects)) == batches.ledger.rejected
 
 
+@pytest.mark.filterwarnings("ignore:.* refused:UserWarning")
 @settings(
     max_examples=15,
     phases=[Phase.generate],
