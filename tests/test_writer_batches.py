@@ -203,7 +203,7 @@ def test_classes_that_do_not_fit_are_an_error_at_once(project, classes, says, hi
 def test_a_model_may_know_more_classes_than_the_project(project):
     """What it predicts of them is refused, and said when the classes are first named."""
     given = columns(feature_hash=None, class_index=[0, 2, 0])
-    with pytest.warns(UserWarning) as warned, project.writer("v8") as writer:
+    with pytest.warns(UserWarning, match="class") as warned, project.writer("v8") as writer:
         writer.add_batch(given, classes=["car", "raod", "kite"])
     early, late = (str(warning.message) for warning in warned)
     assert early.startswith("'raod', which classes names, is no class of the project, nor are 1")
