@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ea_arrow.ledger import NOTES
 from ea_arrow.schema import ERRORS, METRICS, OUTCOMES
 
 if TYPE_CHECKING:
@@ -60,9 +61,13 @@ def iteration_facts(project: Project, name: str) -> dict[str, Any]:
     history = project.history(name)
     live = project.iterations.get(name)
     imports = live.imports if live else ()
+    parameters = {k: v for i in imports for k, v in json.loads(i["parameters"]).items()}
+    partial = parameters.pop("partial", None)
+    state = "live" if live else "removed"
     return {
         "iteration": name,
-        "state": "live" if live else "removed",
+        "state": state if partial is None else f"{state}, partial: {partial}",
+        "parameters": parameters,
         "predictions": live.rows if live else 0,
         "formats": project.formats(name) if live else {},
         "models": [i["model"] for i in imports if i["model"]],
@@ -81,11 +86,17 @@ def fact_lines(facts: dict[str, Any]) -> dict[str, list[str]]:
         "iteration": [f"{facts['iteration']} ({facts['state']})"],
         "predictions": [f"{number:,} {form}" for form, number in facts["formats"].items()],
         "model": facts["models"],
+        "parameters": [f"{key}: {json.dumps(v)}" for key, v in facts["parameters"].items()],
         "sources": [
             f"{s['name']}, {s['bytes']:,} bytes, sha256 {s['sha256'][:12]}"
             for s in facts["sources"]
         ],
         "ledger": [_account(ledger) for ledger in facts["ledgers"]],
+        "notes": [
+            f"{number:,} {NOTES.get(kind, kind)}"
+            for ledger in facts["ledgers"]
+            for kind, number in ledger["notes"].items()
+        ],
         "history": [
             f"version {e['version']}, {e['at'][:19].replace('T', ' ')} UTC: {e['action']}"
             for e in facts["history"]

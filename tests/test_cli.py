@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pickle
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 
 import ea_arrow
 from ea_arrow import BoundingBox, Format, ObjectDetection, Prediction
-from tests.builders import GROUND_TRUTH, RESULTS
+from tests.builders import GROUND_TRUTH, RESULTS, make_project
 
 EA_ARROW = str(Path(sys.executable).with_name("ea-arrow"))
 
@@ -282,3 +283,19 @@ def test_every_command_has_help_with_an_example() -> None:
             [EA_ARROW, name, "--help"], capture_output=True, text=True, check=True
         )
         assert f"ea-arrow {name}" in shown.stdout.partition("Example")[2], name
+
+
+def test_show_tells_a_partial_iteration_from_a_whole_one(tmp_path: Path) -> None:
+    project = make_project(tmp_path, results=RESULTS, name="whole")
+    [unit, *_] = [row["data_hash"] for row in project.data_units]
+    with contextlib.suppress(ValueError), project.writer(
+        "half", partial=True, parameters={"conf": 0.25}
+    ) as writer:  # fmt: skip
+        box = {"x": 0.1, "y": 0.2, "w": 0.3, "h": 0.4}
+        writer.add_prediction(unit, project.classes.to_arrow()["feature_hash"][0].as_py(), 0.5, box)
+        raise ValueError("boom")
+    shown = done("show", "half", cwd=tmp_path).stdout
+    assert "half (live, partial: " in shown
+    assert "boom" in shown
+    assert "conf: 0.25" in shown
+    assert "(live)" in done("show", "whole", cwd=tmp_path).stdout
