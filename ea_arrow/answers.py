@@ -226,7 +226,7 @@ class Answers:
 
     def iou_type(self, name: str) -> IouType:
         """What of an iteration is compared unless something else is asked for."""
-        return Results(self._store).iou_type(self._store.iteration(name))
+        return self._ask(name, True, lambda results, iteration: results.iou_type(iteration))
 
     def sql(
         self,

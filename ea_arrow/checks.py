@@ -16,7 +16,7 @@ from ea_arrow.errors import SchemaError
 from ea_arrow.geometry import polygon_areas_and_boxes
 from ea_arrow.ledger import REJECTS
 from ea_arrow.lookup import HASHES, ClassIndex, UnitIndex
-from ea_arrow.schema import FORMATS, MASK, POLYGON
+from ea_arrow.schema import BOX, FORMATS, MASK, POLYGON
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 TOLERANCE: Final = 1e-6
 """How far outside [0, 1] a relative coordinate may lie: float noise, clipped and counted."""
 
-_BOX: Final = ("bbox_x", "bbox_y", "bbox_w", "bbox_h")
 _SHAPES: Final = {
     "bounding_box": ("bounding_box", "rotatable_bounding_box", "any"),
     "rotatable_bounding_box": ("rotatable_bounding_box", "any"),
@@ -63,7 +62,7 @@ class Checks:
         codes = pc.index_in(raw.column("format"), pa.array(FORMATS)).fill_null(-1)
         self.format = codes.to_numpy().astype(np.int64)
         self.is_object = self.format != FORMATS.index("classification")
-        self.box = np.stack([_numbers(raw, name) for name in _BOX], axis=1)
+        self.box = np.stack([_numbers(raw, name) for name in BOX], axis=1)
         self.theta = _numbers(raw, "theta")
         self.polygon = raw.column("polygon")
         self.mask = raw.column("mask")
@@ -205,7 +204,7 @@ class Checks:
         self._broken("mask_size", self.has_mask & wrong & (self.unit >= 0))
 
     def _check_boxes(self) -> None:
-        sides = np.stack([_given(self.raw.column(name)) for name in _BOX], axis=1)
+        sides = np.stack([_given(self.raw.column(name)) for name in BOX], axis=1)
         given, complete = sides.any(axis=1), sides.all(axis=1)
         finite = np.isfinite(self.box).all(axis=1)
         wanted = self.format <= FORMATS.index("rotatable_bounding_box")
@@ -296,7 +295,7 @@ class Checks:
         feature = self.classes.objects["feature_hash"].combine_chunks().take(row)
         if not self.is_object.all():
             feature = pc.if_else(pa.array(self.is_object), feature, raw.column("class_ref"))
-        numbers = {name: _nullable(self.box[:, i]) for i, name in enumerate(_BOX)}
+        numbers = {name: _nullable(self.box[:, i]) for i, name in enumerate(BOX)}
         numbers |= {"theta": _nullable(self.theta), "area": _nullable(self.area)}
         return {
             "data_hash": units.hashes.take(unit),

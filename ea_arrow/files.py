@@ -77,14 +77,10 @@ class FileWriter:
         trace: TracebackType | None,
     ) -> None:
         del error, trace
-        if kind is not None:
+        if kind is None:
+            self.close()
+        else:
             self.discard()
-            return
-        try:
-            self._finish()
-        except BaseException:
-            self.discard()
-            raise
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Add rows that conform to the table's stored schema.
@@ -113,6 +109,14 @@ class FileWriter:
             with writing(self.path):
                 self._writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
             self.rows += table.num_rows
+
+    def close(self) -> None:
+        """Finish the file; if that fails it is gone."""
+        try:
+            self._finish()
+        except BaseException:
+            self.discard()
+            raise
 
     def _finish(self) -> None:
         self._flush()

@@ -20,7 +20,7 @@ from ea_arrow.geometry import Rle, polygon_column
 from ea_arrow.given_classes import answers
 from ea_arrow.given_rows import Given
 from ea_arrow.rle import mask_column
-from ea_arrow.schema import POLYGON, RAW
+from ea_arrow.schema import BOX, POLYGON, RAW
 from ea_arrow.sources.base import Coordinates, RowError
 from ea_arrow.sources.pickle_rows import geometry_of
 from ea_arrow.tensors import array_of
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from ea_arrow.given_classes import ClassNames
 
-SIDES: Final = ("bbox_x", "bbox_y", "bbox_w", "bbox_h")
 
 # Which column each name stands for; what a unit or class is found by follows from the name.
 _UNITS: Final = {"data_hash": "data_hash", "unit": "data_hash"} | dict.fromkeys(
@@ -48,7 +47,7 @@ _SAME: Final = {
 }
 _TAKEN: Final = {
     *("frame", "format", "confidence", "theta", "track_id", "probabilities", "area"),
-    *("attribute_hash", "option_hash", "mask", "polygon", "bbox", *SIDES),
+    *("attribute_hash", "option_hash", "mask", "polygon", "bbox", *BOX),
 }
 # What a table that was read from a project has besides, and what a framework says of the image.
 _PASSED_OVER: Final = {
@@ -291,7 +290,7 @@ def _arrow(name: str, values: Any) -> pa.Array:
 
 def _boxes(columns: dict[str, Any], n: int) -> dict[str, pa.Array]:
     if "bbox" not in columns:
-        return {name: _scalars(name, columns[name], n) for name in SIDES if name in columns}
+        return {name: _scalars(name, columns[name], n) for name in BOX if name in columns}
     values = columns["bbox"]
     if hasattr(values, "__arrow_c_stream__") or isinstance(values, pa.Array):
         array = _arrow("bbox", values)
@@ -302,7 +301,7 @@ def _boxes(columns: dict[str, Any], n: int) -> dict[str, pa.Array]:
         message = f"Column 'bbox' has shape {flat.shape}; expected 4 numbers for each of {n} rows."
         raise PredictionError(message)
     sides = flat.reshape(n, 4)
-    return {name: pa.array(sides[:, i].astype(np.float64)) for i, name in enumerate(SIDES)}
+    return {name: pa.array(sides[:, i].astype(np.float64)) for i, name in enumerate(BOX)}
 
 
 def _probabilities(values: Any, n: int) -> pa.Array:

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ea_arrow.schema import RAW
+from ea_arrow.schema import BOX, RAW
 from ea_arrow.sources.base import BATCH_BYTES, RawBuilder, RowError
 from ea_arrow.sources.pickle_rows import MAX_NAME, row_of
 from ea_arrow.sources.pickle_values import Array
@@ -35,13 +35,10 @@ MASKS_AT_ONCE: Final = 512  # their runs take several kilobytes each until they 
 _RAW: Final = RAW.arrow
 _NOTHING: Final = (None,) * 7
 
-BOX: Final = (
-    *("unit", "class_ref", "confidence", "frame"),
-    *("bbox_x", "bbox_y", "bbox_w", "bbox_h"),
-)
+_ROW: Final = ("unit", "class_ref", "confidence", "frame", *BOX)
 """The fields of a box, in the order in which they follow each other in the list."""
 
-FIELDS: Final = len(BOX)
+FIELDS: Final = len(_ROW)
 
 
 class Rows:
@@ -117,7 +114,7 @@ def _boxes(columns: Sequence[list[Any]]) -> pa.RecordBatch:
     """A batch of boxes: by column if every value has the type of its field."""
     n = len(columns[0])
     try:
-        arrays = {name: _column(name, values) for name, values in zip(BOX, columns, strict=True)}
+        arrays = {name: _column(name, values) for name, values in zip(_ROW, columns, strict=True)}
     except (pa.ArrowException, TypeError, ValueError, OverflowError):
         return _one_by_one(columns)
     arrays |= {"format": pa.repeat("bounding_box", n), "source_row": pa.repeat(0, n)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from ea_arrow.arranged import objects
 from ea_arrow.masks import MaskColumn
 from ea_arrow.rasterise import with_masks
-from ea_arrow.schema import DATA_UNITS, LABELS, MASK, PREDICTIONS
+from ea_arrow.schema import BOX, DATA_UNITS, LABELS, MASK, PREDICTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 
 _DICTIONARIES: Final = ("data_hash", "feature_hash", "attribute_hash", "option_hash", "format")
 _KEY: Final = ("data_hash", "frame", "format", "feature_hash")
-_BOX: Final = ("bbox_x", "bbox_y", "bbox_w", "bbox_h")
-_SHAPE: Final = (*_BOX, "theta", "mask", "polygon")
+_SHAPE: Final = (*BOX, "theta", "mask", "polygon")
 _LIGHT: Final = tuple(f"mask.{name}" for name in MASK.names if name != "counts")
 _PREDICTION: Final = ("prediction_id", "confidence", "area")
 _LABEL: Final = ("label_id", "is_crowd", "is_ignored", "source_id", "area")
@@ -82,8 +81,8 @@ class Reader:
     def boxes(self, iteration: Iteration) -> Inputs:
         """What comparing boxes needs."""
         return self._inputs(
-            self._read_predictions(iteration, [*_PREDICTION, *_KEY, *_BOX]),
-            self._read_labels([*_LABEL, *_KEY, *_BOX]),
+            self._read_predictions(iteration, [*_PREDICTION, *_KEY, *BOX]),
+            self._read_labels([*_LABEL, *_KEY, *BOX]),
         )
 
     def masks(self, iteration: Iteration, predictions_key: str, labels_key: str) -> Inputs:
@@ -105,7 +104,7 @@ class Reader:
         predictions = self._read_predictions(iteration, [*_PREDICTION, *_KEY])
         if set(pc.unique(predictions["format"]).to_pylist()) <= {"mask"}:
             light = self._predictions.read(_LIGHT, files=iteration.files)
-            counts = lambda: self._predictions.batches("mask.counts", iteration.files)  # noqa: E731
+            counts = partial(self._predictions.batches, "mask.counts", iteration.files)
             found = MaskColumn.of(light.column("mask"), counts)
         else:
             drawn = self._cache.arrays(

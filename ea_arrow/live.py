@@ -13,6 +13,7 @@ from ea_arrow.arranged import objects, unit_codes
 from ea_arrow.metrics.coco import evaluate
 from ea_arrow.metrics.parameters import CocoParameters
 from ea_arrow.rasterise import with_masks
+from ea_arrow.schema import BOX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 SUBSET: Final = "written so far"
 _NAMES: Final = ("data_hash", "frame", "format", "feature_hash")
-_NUMBERS: Final = ("prediction_id", "confidence", "area", "bbox_x", "bbox_y", "bbox_w", "bbox_h")
+_NUMBERS: Final = ("prediction_id", "confidence", "area", *BOX)
 _SHAPES: Final = ("theta", "mask", "polygon")
 _CODED: Final = ("data_hash", "feature_hash", "format")
 

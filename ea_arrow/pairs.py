@@ -15,12 +15,12 @@ import numpy as np
 
 from ea_arrow.arranged import run_starts, spread
 from ea_arrow.parallel import each
+from ea_arrow.schema import BOX
 
 if TYPE_CHECKING:
     from ea_arrow.arranged import Arranged, Bools, Floats, Ints
 
 PAIRS_AT_ONCE = 1 << 16  # as many as stay in a core's cache; also the bound on memory
-_BOX = ("bbox_x", "bbox_y", "bbox_w", "bbox_h")
 
 
 @dataclass(frozen=True)
@@ -168,6 +168,6 @@ class Boxes:
 
 
 def _corners(table: Any, rows: Ints) -> tuple[Floats, ...]:
-    x, y, w, h = (table.column(name).to_numpy()[rows] for name in _BOX)
+    x, y, w, h = (table.column(name).to_numpy()[rows] for name in BOX)
     with np.errstate(over="ignore"):
         return x, y, w + x, h + y, w * h

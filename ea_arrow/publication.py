@@ -171,12 +171,18 @@ class Publication:
     def stage(self) -> Iterator[tuple[FileWriter, FileWriter]]:
         """Files for the rows kept and refused; if the block raises they are gone again."""
         files = self.open()
-        try:
+        with self.or_nothing():
             yield files
+        self.finish()
+
+    @contextmanager
+    def or_nothing(self) -> Iterator[None]:
+        """Delete the files if the block raises."""
+        try:
+            yield
         except BaseException:
             self.discard()
             raise
-        self.finish()
 
     def open(self) -> tuple[FileWriter, FileWriter]:
         """Open the files for the rows kept and refused; see :meth:`finish` and :meth:`discard`."""
@@ -192,22 +198,19 @@ class Publication:
     def rotate(self) -> FileWriter:
         """Finish the file of the rows kept, so that it can be read, and open the next one."""
         written, _ = self.files()
-        written.__exit__(None, None, None)
+        written.close()
         self.earlier.append(written)
         self.written = self._new_file()
         return self.written
 
     def finish(self) -> None:
         """Finish the files; if that fails they are gone."""
-        try:
+        with self.or_nothing():
             for file in self.files():
-                file.__exit__(None, None, None)
+                file.close()
             if self.earlier and self.written is not None and not self.written.rows:
                 self.written.discard()
                 self.written = self.earlier.pop()
-        except BaseException:
-            self.discard()
-            raise
 
     def discard(self) -> None:
         """Delete the files."""

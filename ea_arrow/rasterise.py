@@ -12,7 +12,7 @@ from ea_arrow.arranged import run_starts, stable_order, unit_codes
 from ea_arrow.errors import GeometryError
 from ea_arrow.geometry import MAX_MASK_PIXELS
 from ea_arrow.rle import encode_rle_strings
-from ea_arrow.schema import MASK
+from ea_arrow.schema import BOX, MASK
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,7 +23,6 @@ _RINGS_AT_ONCE = 1024
 _AREAS_AT_ONCE = 200  # pycocotools 2.0.11 miscounts longer lists under NumPy 2
 _FARTHEST = float(2**20)  # pixels; what lies beyond the image is only cut off
 _LONGEST = 2**25  # points on the outline, which the C code draws at five times the size
-_BOX = ("bbox_x", "bbox_y", "bbox_w", "bbox_h")
 
 
 def with_masks(table: Any, data_units: Any) -> Any:
@@ -158,7 +157,7 @@ def _rings(table: Any) -> tuple[Floats, Ints, Ints]:
 
 def _corners(table: Any, rows: Ints) -> Floats:
     """Return the corners of boxes as rings (n, 8), in pycocotools' order unless rotated."""
-    x, y, w, h = (table.column(name).to_numpy()[rows] for name in _BOX)
+    x, y, w, h = (table.column(name).to_numpy()[rows] for name in BOX)
     right, bottom = x + w, y + h
     corners = np.stack([x, y, x, bottom, right, bottom, right, y], axis=1)
     theta = np.nan_to_num(table.column("theta").to_numpy().astype(np.float64)[rows])

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from ea_arrow.conform import conform
 from ea_arrow.ledger import REJECTS as RULES
-from ea_arrow.schema import REJECTS
+from ea_arrow.schema import BOX, REJECTS
 
 if TYPE_CHECKING:
     import polars as pl
@@ -69,7 +69,7 @@ def _message(rule: str, frame: pl.DataFrame) -> pl.Expr:
     """What was found, in a sentence."""
     import polars as pl
 
-    box = [pl.col(c).cast(pl.String).fill_null("null") for c in _BOX]
+    box = [pl.col(c).cast(pl.String).fill_null("null") for c in BOX]
     found: dict[str, Any] = {
         "unknown_data_unit": pl.format(
             "No data unit '{}' with frame {} in the project.",
@@ -99,6 +99,3 @@ def _message(rule: str, frame: pl.DataFrame) -> pl.Expr:
     found_here = found.get(rule)
     found_here = default if found_here is None else found_here
     return pl.coalesce(pl.when(pl.col("rule") == rule).then(from_reader), found_here)
-
-
-_BOX: Final = ("bbox_x", "bbox_y", "bbox_w", "bbox_h")

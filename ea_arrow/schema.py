@@ -26,6 +26,9 @@ OUTCOMES = ("TP", "FP", "FN", "ignored")
 ERRORS = ("localisation", "class confusion", "duplicate", "background", "both", "missed")
 IOU_TYPES = ("bbox", "segm")
 
+BOX = ("bbox_x", "bbox_y", "bbox_w", "bbox_h")
+"""The columns of a box: left, top, width, height."""
+
 Encoding = Literal["plain", "delta", "split", "dictionary"]
 
 MASK = pa.struct(

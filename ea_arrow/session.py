@@ -142,13 +142,10 @@ class Session:
 
     def _finish(self, intake: Intake) -> None:
         """Publish what there is, or stage it for the other ranks."""
-        try:
+        with self._publication.or_nothing():
             self._check_whole(intake)
             self._check_streams()
             intake.flush()
-        except BaseException:
-            self._publication.discard()
-            raise
         published = True
         if self._shards is not None:
             published = self._finish_shard(intake)
@@ -185,11 +182,8 @@ class Session:
     def _finish_partly(self, intake: Intake, error: BaseException) -> None:
         """Publish what was written before the error, marked so."""
         why = f"{type(error).__name__}: {error}"[:200]
-        try:
+        with self._publication.or_nothing():
             intake.flush()
-        except Exception:
-            self._publication.discard()
-            raise
         if intake.pipeline.ledger.kept == 0:
             self._publication.discard()
             return
@@ -204,12 +198,9 @@ class Session:
         publication = self._publication
         ledger = intake.pipeline.finish()
         self.ledger.add(ledger)
-        try:
+        with publication.or_nothing():
             if check:
                 publication.check_ledger(ledger)
-        except BaseException:
-            publication.discard()
-            raise
         publication.finish()
         publication.publish(ledger)
         self._published.append(publication)

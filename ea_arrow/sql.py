@@ -114,7 +114,7 @@ def select_units(store: Store, where: str, name: str | None = None) -> Subset:
     units = query(store, sql, only_named=True)
     if units.column_names != ["unit_id"]:
         raise QueryError(f"Not a condition: {where}", hint='For example: --where "width > 1000"')
-    flags = np.zeros(len(store.data_units()), bool)
+    flags = np.zeros(sum(file.rows for file in store.table(DATA_UNITS).files()), bool)
     is_id = pa.types.is_integer(units.column(0).type) and not units.column(0).null_count
     found = units.column(0).to_numpy() if is_id else np.array([-1])
     in_range = ((found >= 0) & (found < len(flags))).all()

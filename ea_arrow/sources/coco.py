@@ -19,6 +19,7 @@ import numpy as np
 from ea_arrow.errors import GeometryError, SourceError
 from ea_arrow.geometry import Rle, check_mask_size
 from ea_arrow.ontology import cut, id_text
+from ea_arrow.schema import BOX
 from ea_arrow.sources.base import RowError
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ def geometry_columns(record: dict[str, Any], notes: Counter[str]) -> dict[str, A
     columns: dict[str, Any] = {"format": "bounding_box"}
     box = parse_box(record.get("bbox"))
     if box is not None:
-        columns.update(zip(("bbox_x", "bbox_y", "bbox_w", "bbox_h"), box, strict=True))
+        columns.update(zip(BOX, box, strict=True))
     segmentation = record.get("segmentation")
     if isinstance(segmentation, dict) and segmentation:
         columns.update(format="mask", mask=parse_rle(segmentation))

@@ -18,7 +18,7 @@ from ea_arrow.errors import SourceError
 from ea_arrow.geometry import Rle
 from ea_arrow.ontology import cut
 from ea_arrow.rle import mask_column
-from ea_arrow.schema import RAW
+from ea_arrow.schema import BOX, RAW
 from ea_arrow.sources.base import BATCH_MASKS, BATCH_ROWS, Coordinates, RawBuilder, RowError
 from ea_arrow.sources.coco import (
     geometry_columns,
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _EXPECTED = "COCO results: a JSON list of {image_id, category_id, bbox or segmentation, score}"
-_BOX = ("bbox_x", "bbox_y", "bbox_w", "bbox_h")
 
 
 class CocoResults:
@@ -153,7 +152,7 @@ def _boxes(rows: list[Any], *, area_of_box: bool) -> dict[str, pa.Array]:
     if not any("bbox" in row for row in rows) and all("segmentation" in row for row in rows):
         return {}
     boxes = _floats(_flat([row["bbox"] for row in rows], 4)).reshape(-1, 4)
-    columns = {name: pa.array(boxes[:, i]) for i, name in enumerate(_BOX)}
+    columns = {name: pa.array(boxes[:, i]) for i, name in enumerate(BOX)}
     if area_of_box:
         with np.errstate(over="ignore"):
             columns["area"] = pa.array(_finite(boxes[:, 2] * boxes[:, 3]))
