@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ea_arrow.arranged import Arranged, arrange, objects
+from ea_arrow.errors import EaArrowError
 from ea_arrow.masks import MaskColumn, Masks
 from ea_arrow.pairs import Boxes, Pairs, find_pairs
 from ea_arrow.rasterise import with_masks
@@ -47,6 +48,24 @@ class Candidates:
     most: int
     across: Pairs | None = None
     matching: Matching | None = None
+
+    def check(self, lowest: float, most: int, needed: str) -> None:
+        """Refuse what needs pairs that were not sought.
+
+        Args:
+            lowest: IoU from which all pairs are needed.
+            most: For how many predictions of a data unit and class.
+            needed: The same in words, for the message.
+
+        Raises:
+            EaArrowError: They were not sought.
+        """
+        if self.lowest > lowest or self.most < most:
+            message = (
+                f"Candidates were sought from IoU {self.lowest:g} and for {self.most} "
+                f"predictions; {needed}."
+            )
+            raise EaArrowError(message)
 
     def within(self, units: Bools) -> Candidates:
         """Return only what lies in some data units, given as one flag for each of all units."""
@@ -132,9 +151,9 @@ def _dense(rank: Ints) -> Ints:
     return dense
 
 
-def effective_thresholds(iou_thresholds: Floats) -> Floats:
+def effective_threshold(iou_threshold: float) -> float:
     """Return the IoU that a pair must reach: pycocotools lowers a threshold of 1 by 1e-10."""
-    return np.minimum(iou_thresholds, 1 - 1e-10)
+    return min(float(iou_threshold), 1 - 1e-10)
 
 
 def beyond(area: Floats, ranges: Floats) -> Bools:

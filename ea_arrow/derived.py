@@ -8,13 +8,12 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
 import pyarrow as pa
 
 from ea_arrow.arranged import unit_codes
 from ea_arrow.cache import Cache, readable
 from ea_arrow.candidate_arrays import SHAPE, from_arrays, to_arrays
-from ea_arrow.candidates import ANY_OVERLAP, effective_thresholds, find_candidates
+from ea_arrow.candidates import ANY_OVERLAP, effective_threshold, find_candidates
 from ea_arrow.conform import conform
 from ea_arrow.errors import ParameterError
 from ea_arrow.inputs import Reader
@@ -205,10 +204,8 @@ class Results:
 
     def _evaluations(self, iteration: Iteration, question: Question) -> Iterable[Any]:
         parameters = question.parameters(_type(question))
-        lowest = float(effective_thresholds(np.array(parameters.iou_thresholds))[0])
-        most = parameters.max_detections[-1]
         find = self._kept if self._cache.enabled else self._find
-        candidates = find(iteration, question, lowest, most)
+        candidates = find(iteration, question, parameters.lowest, parameters.max_detections[-1])
         classes = self._reader.classes
         found = evaluate_candidates(candidates, classes, parameters)
         yield found
@@ -262,7 +259,7 @@ class Results:
         from ea_arrow.metrics.operating import operating_points
 
         find = self._kept if self._cache.enabled else self._find
-        lowest = float(effective_thresholds(np.array([question.iou_threshold]))[0])
+        lowest = effective_threshold(question.iou_threshold)
         return operating_points(
             find(iteration, question, lowest, _cut(question)),
             self._reader.classes,
@@ -276,7 +273,7 @@ class Results:
     def _confusion(self, iteration: Iteration, question: Question) -> pa.Table:
         from ea_arrow.metrics.confusion import confusion
 
-        lowest = float(effective_thresholds(np.array([question.iou_threshold]))[0])
+        lowest = effective_threshold(question.iou_threshold)
         return confusion(
             self._find(iteration, question, lowest, _cut(question), lowest_across=lowest),
             self._reader.classes,

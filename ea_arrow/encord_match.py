@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ea_arrow.arranged import run_starts
 from ea_arrow.candidates import ANY_OVERLAP
-from ea_arrow.errors import EaArrowError
+from ea_arrow.pairs import best_labels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,7 +90,7 @@ def match(candidates: Candidates, iou_threshold: float) -> EncordMatches:
     _check_complete(candidates)
     arranged = candidates.arranged
     n, n_labels = len(arranged.row), len(arranged.label_row)
-    label, iou = _best_labels(candidates)
+    label, iou = best_labels(candidates.pairs, arranged)
     stands = label >= 0
     reaches = np.flatnonzero(stands & (iou >= iou_threshold))[::-1]
     hit = np.full(n_labels, n)
@@ -116,22 +115,5 @@ def match(candidates: Candidates, iou_threshold: float) -> EncordMatches:
 
 
 def _check_complete(candidates: Candidates) -> None:
-    needed = int(candidates.arranged.rank.max(initial=-1)) + 1
-    if candidates.lowest > ANY_OVERLAP or candidates.most < needed:
-        message = (
-            f"Candidates were sought from IoU {candidates.lowest:g} and for {candidates.most} "
-            f"predictions; the encord protocol needs every overlap and {needed}."
-        )
-        raise EaArrowError(message)
-
-
-def _best_labels(candidates: Candidates) -> tuple[Ints, Floats]:
-    """Return the label of highest IoU of each prediction (N), the first of equals, and the IoU."""
-    pairs = candidates.pairs
-    n = len(candidates.arranged.row)
-    label, best = np.full(n, -1), np.zeros(n)
-    starts = run_starts(pairs.prediction)
-    best[pairs.prediction[starts]] = np.maximum.reduceat(pairs.iou, starts)
-    chosen = np.flatnonzero(pairs.iou == best[pairs.prediction])[::-1]
-    label[pairs.prediction[chosen]] = pairs.label[chosen]  # of equals, the last written: the first
-    return label, best
+    most = int(candidates.arranged.rank.max(initial=-1)) + 1
+    candidates.check(ANY_OVERLAP, most, f"the encord protocol needs every overlap and {most}")

@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ea_arrow.arranged import run_starts
-from ea_arrow.candidates import beyond, effective_thresholds
+from ea_arrow import coco_match
+from ea_arrow.candidates import effective_threshold
 from ea_arrow.conform import conform
-from ea_arrow.match import match_pairs
+from ea_arrow.pairs import best_labels
 from ea_arrow.schema import ERRORS, MATCHES
 from ea_arrow.tide import find_errors
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from ea_arrow.tide import Errors
 
 _HUNDRED = 100
-_EVERY_AREA = np.array([[0.0, 1e10]])  # pycocotools' range "all"
 
 _OUTSIDE, _ID_ZERO = 4, 5  # positions in _verdicts
 _MISSES = (
@@ -100,23 +99,19 @@ def matches(
         ValueError: The candidates lack pairs that are needed.
     """
     arranged = candidates.arranged
-    (reached,) = effective_thresholds(np.array([iou_threshold]))
-    near = candidates.pairs.iou >= reached
-    near &= arranged.rank[candidates.pairs.prediction] < _HUNDRED
-    pairs = candidates.pairs.take(np.flatnonzero(near))
-    ignored = arranged.is_ignored | beyond(arranged.label_area, _EVERY_AREA)
-    matching = match_pairs(pairs, arranged.group, np.array([reached]), ignored, arranged.is_crowd)
-    matched = pairs.take(matching.pair[0])
+    judged = coco_match.match(candidates, iou_threshold, arranged.rank < _HUNDRED)
+    matched = judged.matched
     is_reached = np.zeros(len(arranged.label_row), bool)
-    is_reached[pairs.label] = True
+    is_reached[judged.reaching.label] = True
     found = _Found(
         candidates=candidates,
         label=_filled(len(arranged.row), -1, matched.prediction, matched.label),
         iou=_filled(len(arranged.row), np.nan, matched.prediction, matched.iou),
         is_reached=is_reached,
-        ignored=ignored[0],
+        ignored=judged.ignored,
+        outside=judged.outside,
         unfindable=arranged.has_id_zero & (not annotation_id_zero_counts),
-        threshold=float(reached),
+        threshold=effective_threshold(iou_threshold),
     )
     verdicts = _judge(found, float(iou_threshold), iou_type)
     return table(verdicts, arranged, data_units, classes, iteration=iteration)
@@ -233,6 +228,7 @@ class _Found:
     iou: Floats
     is_reached: Bools
     ignored: Bools
+    outside: Bools
     unfindable: Bools
     threshold: float
 
@@ -251,7 +247,7 @@ def _judge(found: _Found, iou_threshold: float, iou_type: IouType) -> Verdicts:
             np.append(arranged.is_crowd, False)[label],
             np.append(found.ignored, False)[label],
             took & ~np.append(found.unfindable, True)[label],
-            beyond(arranged.area, _EVERY_AREA)[0],
+            found.outside,
             took,
             ~(best > 0),
             best >= found.threshold,
@@ -294,10 +290,7 @@ def _verdicts(bound: str) -> list[tuple[str, str]]:
 
 def _best_ious(candidates: Candidates) -> Floats:
     """Return the best IoU with a label of the group for each prediction (N), NaN without label."""
-    arranged, pairs = candidates.arranged, candidates.pairs
-    best = np.full(len(arranged.row), np.nan)
+    arranged = candidates.arranged
     known = np.isin(arranged.group, arranged.label_group) & (arranged.rank < candidates.most)
-    best[known] = 0.0
-    starts = run_starts(pairs.prediction)
-    best[pairs.prediction[starts]] = np.maximum.reduceat(pairs.iou, starts) if len(starts) else 0.0
-    return best
+    _, best = best_labels(candidates.pairs, arranged)
+    return np.where(known, best, np.nan)

@@ -102,6 +102,25 @@ def find_pairs(
     return found.take(np.flatnonzero(iou >= lowest))
 
 
+def best_labels(pairs: Pairs, arranged: Arranged) -> tuple[Ints, Floats]:
+    """Return each prediction's label of highest IoU (N), −1 without, and the IoU (N), then 0.
+
+    Of labels with equal IoU it is the one of lowest ``label_id``.
+    """
+    label, iou = np.full(len(arranged.row), -1), np.zeros(len(arranged.row))
+    starts = run_starts(pairs.prediction)
+    if not len(starts):
+        return label, iou
+    lengths = np.diff(starts, append=len(pairs))
+    highest = np.maximum.reduceat(pairs.iou, starts)
+    ids = arranged.label_id[pairs.label]
+    ids[pairs.iou < np.repeat(highest, lengths)] = np.iinfo(np.int64).max
+    is_best = ids == np.repeat(np.minimum.reduceat(ids, starts), lengths)
+    label[pairs.prediction[starts]] = pairs.label[is_best]
+    iou[pairs.prediction[starts]] = highest
+    return label, iou
+
+
 def _join(key: Ints, label_key: Ints) -> tuple[Ints, Ints, Ints]:
     """Return predictions that share their key with labels, the first of these and how many."""
     first_label = run_starts(label_key)

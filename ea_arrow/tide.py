@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from ea_arrow.arranged import run_starts
+from ea_arrow.pairs import best_labels
 from ea_arrow.schema import ERRORS
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def find_errors(
 
     def best(pairs: Pairs, allowed: Bools) -> tuple[Ints, Floats]:
         wanted = is_false_positive[pairs.prediction] & allowed[pairs.label]
-        return _best(pairs.take(np.flatnonzero(wanted)), arranged)
+        return best_labels(pairs.take(np.flatnonzero(wanted)), arranged)
 
     own, own_iou = best(candidates.pairs, counts)
     taken, taken_iou = best(candidates.pairs, counts & is_taken)
@@ -122,22 +122,6 @@ def find_errors(
     iou = np.select(explained_by, [own_iou, taken_iou, other_iou], np.nan)
     label_kind = _label_kinds(arranged, kind, label, counts & ~is_taken)
     return Errors(kind, label, np.where(label < 0, np.nan, iou), label_kind)
-
-
-def _best(pairs: Pairs, arranged: Arranged) -> tuple[Ints, Floats]:
-    """Return each prediction's label of highest IoU (N), −1 without, and the IoU (N), then 0."""
-    label, iou = np.full(len(arranged.row), -1), np.zeros(len(arranged.row))
-    starts = run_starts(pairs.prediction)
-    if not len(starts):
-        return label, iou
-    lengths = np.diff(starts, append=len(pairs))
-    highest = np.maximum.reduceat(pairs.iou, starts)
-    ids = arranged.label_id[pairs.label]
-    ids[pairs.iou < np.repeat(highest, lengths)] = np.iinfo(np.int64).max
-    is_best = ids == np.repeat(np.minimum.reduceat(ids, starts), lengths)
-    label[pairs.prediction[starts]] = pairs.label[is_best]
-    iou[pairs.prediction[starts]] = highest
-    return label, iou
 
 
 def _label_kinds(arranged: Arranged, kind: Ints, label: Ints, is_missed: Bools) -> Ints:

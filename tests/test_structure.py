@@ -31,7 +31,7 @@ LAYERS = (
     "checks normalise rejects",
     "files tables",
     "parallel arranged pairs match masks rasterise candidates candidate_arrays",
-    "tide encord_match evidence encord_evidence",
+    "tide coco_match encord_match evidence encord_evidence",
     "metrics metrics.curves metrics.parameters metrics.coco metrics.encord",
     "metrics.classification metrics.confusion metrics.operating",
     "store cache slices questions inputs metric_notes recent derived publication importing",

@@ -10,9 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ea_arrow.candidates import beyond, effective_thresholds, find_candidates
+from ea_arrow.candidates import beyond, effective_threshold, find_candidates
 from ea_arrow.conform import conform
-from ea_arrow.errors import EaArrowError
 from ea_arrow.match import match_pairs
 from ea_arrow.metrics.curves import Curves, Matched, rank
 from ea_arrow.metrics.parameters import CocoParameters as CocoParameters
@@ -273,14 +272,13 @@ def evaluate(
     Raises:
         SchemaError: A prediction or label names a data unit or class that the tables lack.
     """
-    thresholds = effective_thresholds(np.array(parameters.iou_thresholds))
     candidates = find_candidates(
         predictions,
         labels,
         data_units,
         classes,
         iou_type=parameters.iou_type,
-        lowest=float(thresholds[0]),
+        lowest=parameters.lowest,
         most=parameters.max_detections[-1],
     )
     return evaluate_candidates(candidates, classes, parameters)
@@ -296,14 +294,9 @@ def evaluate_candidates(
         classes: Table in the shape of ``CLASSES``; its objects, in order, are the classes K.
         parameters: Thresholds, area ranges and cuts.
     """
-    thresholds = effective_thresholds(np.array(parameters.iou_thresholds))
-    most = parameters.max_detections[-1]
-    if candidates.lowest > thresholds[0] or candidates.most < most:
-        message = (
-            f"Candidates were sought from IoU {candidates.lowest:g} and for {candidates.most} "
-            f"predictions; the evaluation needs IoU {thresholds[0]:g} and {most}."
-        )
-        raise EaArrowError(message)
+    thresholds = np.array([effective_threshold(value) for value in parameters.iou_thresholds])
+    lowest, most = parameters.lowest, parameters.max_detections[-1]
+    candidates.check(lowest, most, f"the evaluation needs IoU {lowest:g} and {most}")
     arranged, pairs = candidates.arranged, candidates.pairs
     ranges = np.array(list(parameters.areas.values()), np.float64)
     ignored = arranged.is_ignored | beyond(arranged.label_area, ranges)
@@ -311,9 +304,9 @@ def evaluate_candidates(
     def match() -> Matching:
         if candidates.matching is not None and parameters.match_as_pycocotools:
             return candidates.matching
-        if candidates.lowest == thresholds[0] and candidates.most == most:
+        if candidates.lowest == lowest and candidates.most == most:
             return match_pairs(pairs, arranged.group, thresholds, ignored, arranged.is_crowd)
-        near = (pairs.iou >= thresholds[0]) & (arranged.rank[pairs.prediction] < most)
+        near = (pairs.iou >= lowest) & (arranged.rank[pairs.prediction] < most)
         chosen = np.flatnonzero(near)
         some = pairs.take(chosen)
         return match_pairs(some, arranged.group, thresholds, ignored, arranged.is_crowd).among(

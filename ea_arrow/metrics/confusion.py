@@ -27,7 +27,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ea_arrow.candidates import beyond, effective_thresholds
+from ea_arrow import coco_match
+from ea_arrow.candidates import effective_threshold
 from ea_arrow.conform import conform
 from ea_arrow.errors import EaArrowError
 from ea_arrow.match import match_pairs
@@ -37,8 +38,6 @@ from ea_arrow.schema import CONFUSION
 if TYPE_CHECKING:
     from ea_arrow.arranged import Arranged, Bools, Ints
     from ea_arrow.candidates import Candidates
-
-_EVERY_AREA = np.array([[0.0, 1e10]])  # pycocotools' range "all"
 
 
 @dataclass(frozen=True)
@@ -77,34 +76,25 @@ def match_at(
     Raises:
         EaArrowError: The candidates do not reach down to the threshold or up to the cut.
     """
-    arranged, pairs = candidates.arranged, candidates.pairs
-    thresholds = effective_thresholds(np.array([iou_threshold], np.float64))
-    if candidates.lowest > thresholds[0] or candidates.most < max_detections:
-        message = (
-            f"Candidates were sought from IoU {candidates.lowest:g} and for {candidates.most} "
-            f"predictions; IoU {thresholds[0]:g} and {max_detections} are needed."
-        )
-        raise EaArrowError(message)
+    arranged = candidates.arranged
+    lowest = effective_threshold(iou_threshold)
+    candidates.check(lowest, max_detections, f"IoU {lowest:g} and {max_detections} are needed")
     takes_part = arranged.rank < max_detections
     if confidence is not None:
         takes_part &= arranged.confidence >= confidence
-    near = (pairs.iou >= thresholds[0]) & takes_part[pairs.prediction]
-    pairs = pairs.take(np.flatnonzero(near))
-    ignored = arranged.is_ignored | beyond(arranged.label_area, _EVERY_AREA)
-    matched = match_pairs(pairs, arranged.group, thresholds, ignored, arranged.is_crowd).pair[0]
-    prediction, label = pairs.prediction[matched], pairs.label[matched]
+    found = coco_match.match(candidates, iou_threshold, takes_part)
+    prediction, label = found.matched.prediction, found.matched.label
     any_match, hit = np.zeros((2, len(arranged.row)), bool)
     any_match[prediction] = True
-    hit[prediction] = ~ignored[0][label]
-    found = np.zeros(len(arranged.label_row), bool)
-    found[label] = ~ignored[0][label]
-    outside = beyond(arranged.area, _EVERY_AREA)[0]
+    hit[prediction] = ~found.ignored[label]
+    is_found = np.zeros(len(arranged.label_row), bool)
+    is_found[label] = ~found.ignored[label]
     return Outcomes(
         takes_part=takes_part,
         hit=hit,
-        false_alarm=takes_part & ~any_match & ~outside,
-        counts=~ignored[0],
-        found=found,
+        false_alarm=takes_part & ~any_match & ~found.outside,
+        counts=~found.ignored,
+        found=is_found,
     )
 
 
@@ -190,7 +180,7 @@ def _mistaken(
     """Return the left-over predictions that take a left-over label of another class, and these."""
     left = outcomes.false_alarm[across.prediction]
     left &= (outcomes.counts & ~outcomes.found)[across.label]
-    thresholds = effective_thresholds(np.array([iou_threshold], np.float64))
+    thresholds = np.array([effective_threshold(iou_threshold)])
     pairs = across.take(np.flatnonzero(left & (across.iou >= thresholds[0])))
 
     # Predictions stand class by class: number them anew, by rank over the whole data unit.

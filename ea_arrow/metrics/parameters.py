@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, get_args
 
 import numpy as np
 
-from ea_arrow.candidates import IouType
+from ea_arrow.candidates import IouType, effective_threshold
 from ea_arrow.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -64,6 +64,11 @@ class CocoParameters:
             object.__setattr__(self, name, values)
         self._check_ranges()
         object.__setattr__(self, "max_detections", tuple(sorted(map(int, self.max_detections))))
+
+    @property
+    def lowest(self) -> float:
+        """The IoU from which a pair matters."""
+        return effective_threshold(self.iou_thresholds[0])
 
     @property
     def match_as_pycocotools(self) -> bool:
