@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from ea_arrow.ledger import Ledger
 
 
+_MOST = 2000
+"""Characters of a message; a longer one loses its middle."""
+
+
 class EaArrowError(Exception):
     """Base of every error ea-arrow raises on purpose.
 
@@ -41,9 +45,10 @@ class EaArrowError(Exception):
     """
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
+        message = _short(message)
         super().__init__(message)
         self.message = message
-        self.hint = hint
+        self.hint = hint if hint is None else _short(hint)
 
     def __str__(self) -> str:
         return f"{self.message}\n{self.hint}" if self.hint else self.message
@@ -119,6 +124,11 @@ class ParameterError(EaArrowError, ValueError):
 
 class QueryError(EaArrowError):
     """A SQL statement is wrong or not allowed here."""
+
+
+def _short(text: str) -> str:
+    """A message that quotes a file may not grow with it."""
+    return text if len(text) <= _MOST else f"{text[: _MOST // 2]} … {text[-_MOST // 4 :]}"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str | None:

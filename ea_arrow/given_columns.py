@@ -19,9 +19,10 @@ from ea_arrow.frameworks import columns_of
 from ea_arrow.geometry import Rle, polygon_column
 from ea_arrow.given_classes import answers
 from ea_arrow.given_rows import Given
-from ea_arrow.rle import mask_column
 from ea_arrow.schema import BOX, POLYGON, RAW
-from ea_arrow.sources.base import Coordinates, RowError
+from ea_arrow.sources.base import Coordinates
+from ea_arrow.sources.columns import HASHED, NAMED, SAME, Problems
+from ea_arrow.sources.geometry_columns import formats, mask_array, rle_of
 from ea_arrow.sources.pickle_rows import geometry_of
 from ea_arrow.tensors import array_of
 
@@ -35,16 +36,6 @@ if TYPE_CHECKING:
 _UNITS: Final = {"data_hash": "data_hash", "unit": "data_hash"} | dict.fromkeys(
     ("source_id", "image_id"), "source_id"
 )
-_HASHED: Final = ("feature_hash", "class_ref", "class_uid")
-_NAMED: Final = ("class_name", "class_index", "class")
-_SAME: Final = {
-    "score": "confidence",
-    "scores": "confidence",
-    "confidence_score": "confidence",
-    "masks": "mask",
-    "polygons": "polygon",
-    "bboxes": "bbox",
-}
 _TAKEN: Final = {
     *("frame", "format", "confidence", "theta", "track_id", "probabilities", "area"),
     *("attribute_hash", "option_hash", "mask", "polygon", "bbox", *BOX),
@@ -55,7 +46,7 @@ _PASSED_OVER: Final = {
     *("height", "width", "probability_names"),
 }
 _KNOWN: Final = frozenset(
-    _TAKEN | _SAME.keys() | _UNITS.keys() | _PASSED_OVER | {"category_id", *_HASHED, *_NAMED}
+    _TAKEN | SAME.keys() | _UNITS.keys() | _PASSED_OVER | {"category_id", *HASHED, *NAMED}
 )
 _RAW: Final = RAW.arrow
 
@@ -157,7 +148,7 @@ def _named(part: Mapping[str, Any]) -> dict[str, Any]:
             listed = f"Columns may be: {', '.join(sorted(_KNOWN - _PASSED_OVER))}."
             hint = f"{near} {listed}" if near else listed
             raise PredictionError(f"There is no column '{name}'.", hint=hint)
-    return {_SAME.get(n, n): v for n, v in part.items() if n not in _PASSED_OVER and v is not None}
+    return {SAME.get(n, n): v for n, v in part.items() if n not in _PASSED_OVER and v is not None}
 
 
 def length_of(part: Mapping[str, Any]) -> int:
@@ -206,7 +197,7 @@ def _class(
     columns: dict[str, Any], given: Common, n: int
 ) -> tuple[pa.Array, Literal["feature_hash", "source_id"]]:
     # A framework tells the name of a class beside its index: a mapping may be of either.
-    for name in (*_HASHED, "category_id", *_NAMED):
+    for name in (*HASHED, "category_id", *NAMED):
         if name not in columns:
             continue
         if name == "class_name" and "class_index" in columns and _by_index(given, columns):
@@ -214,8 +205,8 @@ def _class(
         if name == "category_id" and not given.mapping:
             return _scalars("class_ref", columns[name], n), "source_id"
         values = _texts_or_numbers(name, columns[name], n)
-        by_name = name in _NAMED
-        if name in _HASHED and not given.mapping:
+        by_name = name in NAMED
+        if name in HASHED and not given.mapping:
             return values.cast(pa.string()), "feature_hash"
         return given.classes.column(values, given.mapping, by_name=by_name), "feature_hash"
     raise PredictionError(
@@ -232,14 +223,9 @@ def _by_index(given: Common, columns: dict[str, Any]) -> bool:
 def _format(columns: dict[str, Any], arrays: dict[str, pa.Array], n: int) -> pa.Array:
     if "format" in columns:
         return _scalars("format", columns["format"], n)
-    form = pa.repeat("bounding_box", n)
-    for name in ("polygon", "mask"):
-        if name in arrays and arrays[name].null_count < n:
-            form = pc.if_else(arrays[name].is_valid(), name, form)
+    form = formats(arrays, n)
     if "mask" in arrays and "rule" in arrays:
         form = pc.if_else(arrays["rule"].is_valid(), "mask", form)
-    if "option_hash" in arrays:
-        form = pc.if_else(arrays["option_hash"].is_valid(), "classification", form)
     return form
 
 
@@ -322,24 +308,11 @@ def _masks(values: Any, n: int) -> dict[str, pa.Array]:
     """The mask column; a mask that is none, or does not fit its size, makes its row a reject."""
     if hasattr(values, "__arrow_c_stream__") or isinstance(values, pa.Array):
         values = _arrow("mask", values).to_pylist()
-    masks: list[Rle | None] = []
-    why: dict[int, tuple[str, str]] = {}
-    for row, mask in enumerate(values):
-        try:
-            masks.append(_rle(mask))
-        except RowError as error:
-            masks.append(None)
-            why[row] = (error.rule, error.message)
-    if len(masks) != n:
-        raise PredictionError(f"Column 'mask' has {len(masks)} values; expected {n}.")
-    column, broken = mask_column(masks)
-    why |= {row: ("invalid_mask", message) for row, message in broken.items()}
-    arrays = {"mask": column}
-    if why:
-        told = [why.get(row, (None, None)) for row in range(n)]
-        arrays["rule"] = pa.array([rule for rule, _ in told], pa.string())
-        arrays["message"] = pa.array([message for _, message in told], pa.string())
-    return arrays
+    problems = Problems()
+    column = mask_array(values, _rle, problems)
+    if len(column) != n:
+        raise PredictionError(f"Column 'mask' has {len(column)} values; expected {n}.")
+    return {"mask": column, **problems.columns(n)}
 
 
 def _rle(mask: Any) -> Rle | None:
@@ -348,14 +321,8 @@ def _rle(mask: Any) -> Rle | None:
     Raises:
         RowError: It is no mask.
     """
-    if mask is None or isinstance(mask, Rle):
-        return mask
-    if isinstance(mask, Mapping):
-        height, width = mask["size"] if "size" in mask else (mask["height"], mask["width"])
-        counts = mask["counts"]
-        counts = counts.encode() if isinstance(counts, str) else counts
-        runs = counts if isinstance(counts, bytes) else np.asarray(counts, np.int64)
-        return Rle(int(height), int(width), runs)
+    if mask is None or isinstance(mask, Rle | Mapping):
+        return rle_of(mask)
     found: Rle = geometry_of("mask", Given(values=array_of(mask, "mask")))["mask"]
     return found
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import hashlib
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
+from ea_arrow.class_numbers import References
+from ea_arrow.joining import Joining, choose, sampled
 from ea_arrow.ledger import EXAMPLES, Ledger
 from ea_arrow.names import check_name
 from ea_arrow.normalise import Normaliser
@@ -15,15 +19,22 @@ from ea_arrow.publication import ImportResult as ImportResult
 from ea_arrow.publication import Mode as Mode
 from ea_arrow.publication import Publication
 from ea_arrow.publication import new_import_id as new_import_id
-from ea_arrow.row_keys import Duplicates
+from ea_arrow.row_keys import Duplicates, Seen
+from ea_arrow.sources.formats import Reading
 from ea_arrow.sources.registry import open_predictions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Mapping, Sequence
+
+    import pyarrow as pa
 
     from ea_arrow.files import FileWriter
+    from ea_arrow.sources.base import Coordinates
+    from ea_arrow.sources.formats import PredictionFormat
     from ea_arrow.store import Store
+
+MOST_SOURCES: Final = 100
+"""With more files than this the record of an import describes them together."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +48,10 @@ class ImportOptions:
         model: The model, for the record.
         parameters: Anything else about the run, for the record.
         format: Format of the sources; found from their content by default.
+        match: What names data units, one of ``joining.UNIT_KEYS``; found by trial by default.
+        classes: Which class of the project each class of the sources is, as ``--map`` takes it.
+        reading: What is known about the files' numbers.
+        dedupe: Drop rows that repeat an earlier one exactly.
     """
 
     mode: Mode = "create"
@@ -45,6 +60,25 @@ class ImportOptions:
     model: str | None = None
     parameters: dict[str, Any] | None = None
     format: str | None = None
+    match: str | None = None
+    classes: str | Path | Mapping[Any, Any] | None = None
+    reading: Reading = field(default_factory=Reading)
+    dedupe: bool = False
+
+    def words(self) -> list[str]:
+        """The options of ``ea-arrow import`` that say how the files were read."""
+        reading = self.reading
+        words = [] if self.format is None else ["--format", self.format]
+        words += [] if self.match is None else ["--match", self.match]
+        words += ["--map", str(self.classes)] if isinstance(self.classes, str | Path) else []
+        words += [] if reading.box is None else ["--box", reading.box]
+        if reading.relative is not None:
+            words.append("--relative" if reading.relative else "--pixels")
+        words += ["--one-based"] if reading.one_based else []
+        words += ["--dedupe"] if self.dedupe else []
+        for name, value in reading.options.items():
+            words += ["--option", f"{name}={value}"]
+        return words
 
 
 def import_predictions(
@@ -77,17 +111,38 @@ def import_predictions(
         run.check_ledger(ledger)
     else:
         with ThreadPoolExecutor(1) as hashing:
-            described = [hashing.submit(describe_source, path) for path in sources]
+            described = [hashing.submit(describe_source, paths) for paths in _grouped(sources)]
             ledger = run.write(sources)
-            run.publish(ledger, lambda: [source.result() for source in described])
+            run.publish(
+                ledger, lambda: [source.result() | {"read": run.read_as} for source in described]
+            )
     return ImportResult(iteration, ledger, not options.dry_run, time.monotonic() - started)
 
 
-def describe_source(path: Path) -> dict[str, Any]:
-    """Name, size and SHA-256 of a source file."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"name": path.name, "bytes": path.stat().st_size, "sha256": digest}
+def describe_source(paths: Sequence[Path]) -> dict[str, Any]:
+    """Name, size and SHA-256 of a source file; of a directory or many files, of all together."""
+    first = paths[0]
+    if len(paths) == 1 and not first.is_dir():
+        with first.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return {"name": first.name, "bytes": first.stat().st_size, "sha256": digest}
+    root = first if len(paths) == 1 else first.parent
+    inner = paths if len(paths) > 1 else sorted(p for p in root.rglob("*") if p.is_file())
+    total, size = hashlib.sha256(), 0
+    for path in inner:
+        if path.is_dir():
+            continue
+        with path.open("rb") as file:
+            own = hashlib.file_digest(file, "sha256").digest()
+        total.update(path.name.encode(errors="replace") + b"\0" + own)
+        size += path.stat().st_size
+    files = len(inner)
+    return {"name": root.name, "bytes": size, "sha256": total.hexdigest(), "files": files}
+
+
+def _grouped(sources: Sequence[Path]) -> list[list[Path]]:
+    """Each source by itself, for its description; very many of them together."""
+    return [[path] for path in sources] if len(sources) <= MOST_SOURCES else [list(sources)]
 
 
 class _Import(Publication):
@@ -110,35 +165,78 @@ class _Import(Publication):
         )
         self.options = options
         self.progress = progress
+        self.read_as: dict[str, Any] = {}
+        """How the last of the sources was read, for the record."""
 
     def read(
         self, sources: Sequence[Path], writer: FileWriter | None, rejects: FileWriter | None
     ) -> Ledger:
         """Read all sources, write what is kept and what is refused, and count both."""
         units, classes = self.store.data_units(), self.store.classes()
-        next_id = self.first_id()
         total, duplicates = Ledger(), Duplicates()
-        for path in sources:
-            name = path.name if len(sources) > 1 else None
-            source = open_predictions(path, self.options.format)
+        seen = Seen() if self.options.dedupe else None
+        next_id = self.first_id()
+        several = len(sources) > 1
+        references = References(classes)
+        for form, files, source in open_predictions(
+            sources, self.options.format, self.options.reading
+        ):
+            sample, rest = sampled(source.batches())
+            joining = self._joined(sample, source.coordinates, units, classes)
+            self.read_as = self._record(form, source.coordinates, joining)
+            name = files.root.name if several else None
             normalise = Normaliser(
-                units, classes, source.coordinates, "predictions", next_id, duplicates, name
+                units, classes, joining.coordinates, "predictions", next_id, duplicates, name, seen
             )
-            for raw in source.batches():
-                batch = normalise(raw)
+            for raw in chain(sample, rest):
+                batch = normalise(joining.apply(raw))
+                references.add(raw)
                 if writer is not None:
                     writer.write(batch.rows)
                 if batch.rejected.num_rows:
-                    self.refuse(batch, path.name, normalise.ledger, rejects)
+                    self.refuse(batch, files.root.name, normalise.ledger, rejects)
                 if self.progress:
                     self.progress(total.read + normalise.ledger.read)
             next_id = normalise.next_id
             total.add(normalise.ledger, name)
-            for note, number in source.notes.items():
-                total.count(note, [], number, reject=False)
+            self._note(total, source.notes, joining.notes)
         number, rows = duplicates.count(EXAMPLES)
         total.count("duplicate", rows, number, reject=False)
+        if "unknown_class" in total.rejects:
+            total.proposals += references.proposals()
         return total
+
+    def _joined(
+        self,
+        sample: list[pa.RecordBatch],
+        coordinates: Coordinates,
+        units: pa.Table,
+        classes: pa.Table,
+    ) -> Joining:
+        options = self.options
+        return choose(sample, coordinates, units, classes, options.match, options.classes)
+
+    def _record(
+        self, form: PredictionFormat, coordinates: Coordinates, joining: Joining
+    ) -> dict[str, Any]:
+        reading, mapping = self.options.reading, self.options.classes
+        return {
+            "format": form.name,
+            "box": reading.box or form.box,
+            "relative": joining.coordinates.relative,
+            "one_based": reading.one_based,
+            "unit_key": joining.coordinates.unit_key,
+            "class_key": coordinates.class_key if joining.classes else joining.coordinates.class_key,
+            "map": str(mapping) if isinstance(mapping, str | Path) else None,
+            "options": self.options.words(),
+        }
+
+    def _note(self, ledger: Ledger, notes: Mapping[str, int], chosen: Sequence[str]) -> None:
+        for note, number in notes.items():
+            ledger.count(note, [], number, reject=False)
+        for note in chosen:
+            if note not in ledger.choices:
+                ledger.choices.append(note)
 
     def write(self, sources: Sequence[Path]) -> Ledger:
         """Write the files of the import; on any error they are gone again."""

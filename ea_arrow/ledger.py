@@ -28,6 +28,7 @@ REJECTS: Final[dict[str, str]] = {
     "invalid_data": "data cannot be read",
     "unsupported_shape": "shape is not supported",
     "unsupported_answer": "answer is not a radio option",
+    "repeated": "exact duplicate of an earlier row, dropped by --dedupe",
 }
 """Rules in the order in which a row that breaks several is counted, each with its meaning."""
 
@@ -56,6 +57,8 @@ class Ledger:
         examples: The first source rows of each reject and note, counted from 0; with the file's
             name where there are several.
         messages: What was found in the first row of each reject.
+        choices: How the sources were read, where they left it open.
+        proposals: What might keep rows that were refused; never done without being asked for.
     """
 
     read: int = 0
@@ -64,6 +67,8 @@ class Ledger:
     notes: dict[str, int] = field(default_factory=dict)
     examples: dict[str, list[int | str]] = field(default_factory=dict)
     messages: dict[str, str] = field(default_factory=dict)
+    choices: list[str] = field(default_factory=list)
+    proposals: list[str] = field(default_factory=list)
 
     @property
     def rejected(self) -> int:
@@ -92,6 +97,7 @@ class Ledger:
             shown.extend(named[: EXAMPLES - len(shown)])
         for rule, message in other.messages.items():
             self.messages.setdefault(rule, message)
+        self.choices += [choice for choice in other.choices if choice not in self.choices]
 
     def to_dict(self) -> dict[str, Any]:
         """The counts as plain values, for JSON."""
@@ -102,4 +108,6 @@ class Ledger:
             "notes": self.notes,
             "examples": self.examples,
             "messages": self.messages,
+            "choices": self.choices,
+            "proposals": self.proposals,
         }

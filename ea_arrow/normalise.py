@@ -16,7 +16,7 @@ from ea_arrow.checks import Checks
 from ea_arrow.conform import conform
 from ea_arrow.ledger import EXAMPLES, Ledger
 from ea_arrow.lookup import ClassIndex, UnitIndex
-from ea_arrow.row_keys import Duplicates
+from ea_arrow.row_keys import Duplicates, Seen
 from ea_arrow.schema import LABELS, PREDICTIONS
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ class Normaliser:
         first_id: ``prediction_id`` or ``label_id`` of the first row kept.
         duplicates: Where the rows of all sources of an import meet.
         name: The source's name, where there are several.
+        seen: The rows of all sources so far, where exact duplicates are to be dropped.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Normaliser:
         first_id: int = 0,
         duplicates: Duplicates | None = None,
         name: str | None = None,
+        seen: Seen | None = None,
     ) -> None:
         self.coordinates = coordinates
         self.kind = kind
@@ -74,13 +76,18 @@ class Normaliser:
         self._units = UnitIndex(data_units, coordinates.unit_key)
         self._classes = ClassIndex(classes, coordinates.class_key)
         self.duplicates = Duplicates() if duplicates is None else duplicates
-        self.name = name
+        self.name, self.seen = name, seen
 
     def __call__(self, raw: pa.RecordBatch) -> Normalised:
         """Normalise one batch; the ledger counts it."""
         checks = Checks(raw, self._units, self._classes, self.coordinates, self.kind)
         checks.run()
         refused = checks.refused()
+        if self.seen is not None:
+            repeated = np.zeros(len(refused), dtype=bool)
+            repeated[~refused] = self.seen.again(checks.keys()[~refused])
+            checks.rules["repeated"] = repeated
+            refused = refused | repeated
         rows = self._rows(checks, ~refused)
         self._count(checks, refused)
         rejected = raw.filter(pa.array(refused))
@@ -95,18 +102,20 @@ class Normaliser:
         return self.ledger
 
     def _count(self, checks: Checks, refused: Flags) -> None:
-        source_row, ledger = checks.source_row, self.ledger
+        ledger = self.ledger
         ledger.read += len(refused)
         ledger.kept += int((~refused).sum())
         counted = np.zeros(len(refused), dtype=bool)
         for rule, flags in checks.rules.items():
             mine = flags & ~counted
             counted |= mine
-            ledger.count(rule, source_row[mine][:EXAMPLES].tolist(), int(mine.sum()), reject=True)
+            ledger.count(rule, _places(checks.raw, mine), int(mine.sum()), reject=True)
         for note, flags in checks.notes.items():
             mine = flags & ~refused
-            ledger.count(note, source_row[mine][:EXAMPLES].tolist(), int(mine.sum()), reject=False)
-        self.duplicates.add(checks.keys()[~refused], source_row[~refused], self.name)
+            ledger.count(note, _places(checks.raw, mine), int(mine.sum()), reject=False)
+        files = checks.raw.column("source_file")
+        name = self.name if files.null_count else files.filter(pa.array(~refused))
+        self.duplicates.add(checks.keys()[~refused], checks.source_row[~refused], name)
 
     def _rows(self, checks: Checks, kept: Flags) -> pa.RecordBatch:
         spec = PREDICTIONS if self.kind == "predictions" else LABELS
@@ -119,3 +128,11 @@ class Normaliser:
         self.next_id += batch.num_rows
         key = "prediction_id" if self.kind == "predictions" else "label_id"
         return conform(batch.append_column(key, pa.array(ids)), spec, stored=True)
+
+
+def _places(raw: pa.RecordBatch, rows: Flags) -> list[int | str]:
+    """Where the first of some rows stand: in a row, or in a line of a file."""
+    first = pa.array(np.flatnonzero(rows)[:EXAMPLES])
+    numbers = raw.column("source_row").take(first).to_pylist()
+    files = raw.column("source_file").take(first).to_pylist()
+    return [f"{file}:{n}" if file else n for file, n in zip(files, numbers, strict=True)]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ea_arrow.normalise import Normalised
 
 MAX_PAYLOAD: Final = 1000
+_NO_PAYLOAD: Final = ("rule", "message", "source_file")
 
 
 def reject_rows(
@@ -44,7 +45,7 @@ def reject_rows(
         frame = frame.with_columns(pl.when(has_mask).then(pl.struct(*sizes)).alias("mask"))
     unit_sizes = dict(zip(("!width", "!height"), normalised.unit_sizes, strict=True))
     frame = frame.with_columns(**{n: pl.Series(v).cast(pl.Int64) for n, v in unit_sizes.items()})
-    payload = [c for c in frame.columns if not c.startswith("!") and c not in ("rule", "message")]
+    payload = [c for c in frame.columns if not c.startswith("!") and c not in _NO_PAYLOAD]
     given = [c for c in payload if frame[c].null_count() < frame.height]
     broken = [
         pl.when(pl.col(f"!{rule}")).then(pl.lit(rule)).otherwise(None) for rule in normalised.broken
@@ -56,7 +57,7 @@ def reject_rows(
     rows = frame.select(
         import_id=pl.lit(import_id),
         iteration=pl.lit(iteration, dtype=pl.String),
-        source=pl.lit(source),
+        source=pl.coalesce(pl.col("source_file"), pl.lit(source)),
         source_row=pl.col("source_row"),
         rules=pl.concat_list(broken).list.drop_nulls(),
         message=pl.concat_str(messages, separator=" ", ignore_nulls=True),

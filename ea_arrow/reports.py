@@ -80,6 +80,11 @@ def iteration_facts(project: Project, name: str) -> dict[str, Any]:
     }
 
 
+def _read_as(source: dict[str, Any]) -> str:
+    read = source.get("read")
+    return f", {' '.join([read['format'], *read['options']])}" if read else ""
+
+
 def fact_lines(facts: dict[str, Any]) -> dict[str, list[str]]:
     """The facts of an iteration in words, by heading."""
     lines = {
@@ -88,7 +93,7 @@ def fact_lines(facts: dict[str, Any]) -> dict[str, list[str]]:
         "model": facts["models"],
         "parameters": [f"{key}: {json.dumps(v)}" for key, v in facts["parameters"].items()],
         "sources": [
-            f"{s['name']}, {s['bytes']:,} bytes, sha256 {s['sha256'][:12]}"
+            f"{s['name']}, {s['bytes']:,} bytes, sha256 {s['sha256'][:12]}{_read_as(s)}"
             for s in facts["sources"]
         ],
         "ledger": [_account(ledger) for ledger in facts["ledgers"]],

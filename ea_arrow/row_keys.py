@@ -23,10 +23,12 @@ class Duplicates:
     def __init__(self) -> None:
         self._keys: list[NDArray[np.uint64]] = []
         self._rows: list[NDArray[np.int64]] = []
-        self._names: list[str | None] = []
+        self._names: list[str | pa.Array | None] = []
 
-    def add(self, keys: NDArray[np.uint64], rows: NDArray[np.int64], name: str | None) -> None:
-        """Add rows by their keys and numbers in the source called ``name``."""
+    def add(
+        self, keys: NDArray[np.uint64], rows: NDArray[np.int64], name: str | pa.Array | None
+    ) -> None:
+        """Add rows by their keys and numbers in the source called ``name`` (one, or one a row)."""
         self._keys.append(keys)
         self._rows.append(rows)
         self._names.append(name)
@@ -42,10 +44,30 @@ class Duplicates:
         first: list[int | str] = []
         for place in again[:examples].tolist():
             part = int(np.searchsorted(ends, place, side="right"))
-            row = int(self._rows[part][place - (ends[part - 1] if part else 0)])
-            name = self._names[part]
+            inner = int(place - (ends[part - 1] if part else 0))
+            row, name = int(self._rows[part][inner]), self._names[part]
+            name = name if name is None or isinstance(name, str) else name[inner].as_py()
             first.append(f"{name}:{row}" if name else row)
         return len(again), first
+
+
+class Seen:
+    """Which rows repeat an earlier one, batch after batch; 8 bytes per distinct row."""
+
+    def __init__(self) -> None:
+        self._keys = np.zeros(0, dtype=np.uint64)
+
+    def again(self, keys: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """Flag the rows whose key came before, in this batch or an earlier one."""
+        distinct, first = np.unique(keys, return_index=True)
+        place = np.searchsorted(self._keys, distinct)
+        known = np.zeros(len(distinct), dtype=bool)
+        inside = place < len(self._keys)
+        known[inside] = self._keys[place[inside]] == distinct[inside]
+        repeats = np.ones(len(keys), dtype=bool)
+        repeats[first[~known]] = False
+        self._keys = np.sort(np.concatenate((self._keys, distinct[~known])))
+        return repeats
 
 
 def combined(parts: Iterable[NDArray[np.generic]], rows: int) -> NDArray[np.uint64]:

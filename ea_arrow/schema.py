@@ -209,7 +209,11 @@ LABELS = TableSpec(
     "Ground truth: one row per object or classification answer.",
     (
         Column(
-            "label_id", pa.int64(), "0 … n−1 in source order.", nullable=False, encoding="delta"
+            "label_id",
+            pa.int64(),
+            "From 0, in source order; labels added later follow.",
+            nullable=False,
+            encoding="delta",
         ),
         *_unit_key(),
         Column(
@@ -239,6 +243,7 @@ LABELS = TableSpec(
         Column("track_id", pa.string(), "The same object over frames."),
         Column("source_id", pa.string(), "The source's own id: COCO annotation id, objectHash."),
     ),
+    order_by="label_id",
 )
 
 PREDICTIONS = TableSpec(
@@ -285,7 +290,7 @@ PREDICTIONS = TableSpec(
         Column(
             "source_row",
             pa.int64(),
-            "Row in the source file, from 0.",
+            "Row in the source, from 0; a line of text from 1.",
             nullable=False,
             encoding="delta",
         ),
@@ -330,7 +335,12 @@ REJECTS = TableSpec(
         Column("import_id", pa.string(), "The import that refused the row.", nullable=False),
         Column("iteration", pa.string(), "The iteration; null for labels."),
         Column("source", pa.string(), "Source file.", nullable=False),
-        Column("source_row", pa.int64(), "Row in the source file, from 0.", nullable=False),
+        Column(
+            "source_row",
+            pa.int64(),
+            "Row in the source, from 0; a line of text from 1.",
+            nullable=False,
+        ),
         Column("rules", pa.list_(pa.string()), "Rules broken.", nullable=False),
         Column("message", pa.string(), "What was found and what was expected.", nullable=False),
         Column("payload", pa.string(), "The row as read, as JSON, cut to 1,000 characters."),
@@ -554,7 +564,10 @@ RAW = TableSpec(
     "What a source reader yields: rows as the source gives them, before any check against the "
     "project. Not stored. Coordinates are in the unit that the source declares.",
     (
-        Column("source_row", pa.int64(), "Row in the source, from 0.", nullable=False),
+        Column(
+            "source_row", pa.int64(), "Row in the source, from 0; a line from 1.", nullable=False
+        ),
+        Column("source_file", pa.string(), "Its file, where the source is made of several."),
         Column("unit", pa.string(), "The data unit as the source names it."),
         Column("frame", pa.int64(), "Frame; null means 0."),
         Column("class_ref", pa.string(), "The class as the source names it."),

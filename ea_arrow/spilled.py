@@ -29,7 +29,7 @@ class OneBatch(Duplicates):
         self.keys: NDArray[np.uint64] = np.zeros(0, np.uint64)
         self.rows: NDArray[np.int64] = np.zeros(0, np.int64)
 
-    def add(self, keys: NDArray[np.uint64], rows: NDArray[np.int64], name: str | None) -> None:
+    def add(self, keys: NDArray[np.uint64], rows: NDArray[np.int64], name: Any) -> None:
         """Keep them."""
         del name
         self.keys, self.rows = keys, rows
@@ -49,7 +49,7 @@ class SpilledDuplicates(Duplicates):
         self._file: IO[bytes] | None = None
         self._held = 0
 
-    def add(self, keys: NDArray[np.uint64], rows: NDArray[np.int64], name: str | None) -> None:
+    def add(self, keys: NDArray[np.uint64], rows: NDArray[np.int64], name: Any) -> None:
         """Add rows by their keys and numbers in the source."""
         super().add(keys, rows, name)
         self._held += len(keys)

@@ -14,8 +14,9 @@ from pycocotools.cocoeval import COCOeval
 from ea_arrow.errors import SourceError
 from ea_arrow.ledger import REJECTS
 from ea_arrow.schema import DATA_UNITS, RAW
-from ea_arrow.sources import coco
+from ea_arrow.sources import coco, json_files
 from ea_arrow.sources.coco_labels import read_ground_truth
+from ea_arrow.sources.samples import Sample
 
 SQUARE = [1.0, 1.0, 5.0, 1.0, 5.0, 5.0, 1.0, 5.0]
 
@@ -348,11 +349,11 @@ def test_gzip_is_read_transparently_whatever_the_name(tmp_path):
     path = tmp_path / "gt.json"
     path.write_bytes(gzip.compress(json.dumps(document([annotation()])).encode()))
     assert sum(b.num_rows for b in read_ground_truth(str(path)).labels) == 1
-    assert coco.sniff_ground_truth(path)
+    assert coco.sniff_ground_truth(Sample(path))
 
 
 def test_a_gzip_bomb_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(coco, "MAX_UNPACKED", 10_000)
+    monkeypatch.setattr(json_files, "MAX_UNPACKED", 10_000)
     path = tmp_path / "gt.json.gz"
     path.write_bytes(gzip.compress(b" " * 1_000_000))
     with pytest.raises(SourceError, match=r"unpacks from .* to more than"):
@@ -411,7 +412,7 @@ def test_a_missing_file_is_a_source_error(tmp_path):
 def test_formats_are_told_from_the_first_bytes(tmp_path, content, is_truth, is_results):
     path = tmp_path / "x.json"
     path.write_text(content)
-    assert coco.sniff_ground_truth(path) == is_truth
-    assert coco.sniff_results(path) == is_results
-    assert not coco.sniff_ground_truth(tmp_path)
-    assert not coco.sniff_results(tmp_path / "none.json")
+    assert coco.sniff_ground_truth(Sample(path)) == is_truth
+    assert coco.sniff_results(Sample(path)) == is_results
+    assert not coco.sniff_ground_truth(Sample(tmp_path))
+    assert not coco.sniff_results(Sample(tmp_path / "none.json"))

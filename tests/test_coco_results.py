@@ -6,13 +6,19 @@ from contextlib import redirect_stdout
 
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pycocotools.coco import COCO
 
 from ea_arrow.errors import SourceError
 from ea_arrow.ledger import REJECTS
 from ea_arrow.schema import RAW
-from ea_arrow.sources import coco_results
+from ea_arrow.sources import json_stream
+from ea_arrow.sources.coco import sniff_results
 from ea_arrow.sources.coco_results import CocoResults
+from ea_arrow.sources.formats import Reading
+from ea_arrow.sources.json_columns import JsonColumns
+from ea_arrow.sources.samples import Sample
 
 RLE = {"size": [4, 6], "counts": ":120103"}
 
@@ -23,10 +29,10 @@ def result(**more):
 
 @pytest.fixture
 def read(tmp_path):
-    def read(rows):
+    def read(rows, reading=None):
         path = tmp_path / "results.json"
         path.write_text(json.dumps(rows))
-        source = CocoResults(path)
+        source = CocoResults(path, reading)
         batches = list(source.batches())
         assert all(batch.schema.equals(RAW.arrow) for batch in batches)
         return source, pa.Table.from_batches(batches, RAW.arrow).to_pylist()
@@ -48,7 +54,6 @@ def test_a_box_is_read_as_given(read):
         "bbox_h": 4.5,
         "area": 13.5,
     }
-    assert len(source) == 1
     assert source.coordinates.unit_key == source.coordinates.class_key == "source_id"
 
 
@@ -70,8 +75,7 @@ def test_with_a_mask_first_areas_are_left_to_the_masks(read, box):
     assert [row["bbox_w"] for row in rows] == [None, 9]
 
 
-def test_with_a_mask_first_plain_boxes_get_no_area_either(read, monkeypatch):
-    monkeypatch.setattr(coco_results, "BATCH_ROWS", 1)
+def test_with_a_mask_first_plain_boxes_get_no_area_either(read):
     first = {"image_id": 1, "category_id": 2, "segmentation": RLE, "score": 1}
     _, rows = read([first, result()])
     assert [row["area"] for row in rows] == [None, None]
@@ -144,51 +148,201 @@ def test_a_missing_score_or_id_is_null(read):
     assert rows[2]["rule"] == "invalid_data"
 
 
+# Both ways of reading
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Pieces of a few rows: all but the first row can be read by column."""
+    shrink(monkeypatch)
+    return monkeypatch
+
+
+def shrink(monkeypatch):
+    for name, size in (("FIRST_BYTES", 1), ("PIECE_BYTES", 300), ("_TAIL", 100)):
+        monkeypatch.setattr(json_stream, name, size)
+
+
 @pytest.mark.parametrize(
-    "ids", [(1, 2), ("a", "b"), (1, "b"), (1.0, 2), (2**70, 1), ("\ud83d", "")]
+    "change",
+    [
+        {},
+        {"image_id": "a", "category_id": "é\\"},
+        {"segmentation": RLE},
+        {"segmentation": RLE, "bbox": None},
+        {"segmentation": {"size": [4, 6], "counts": "h00"}},
+        {"id": 7, "area": 3.5, "iscrowd": 0, "file_name": "x/é.jpg", "track": {"a": [[1.5]]}},
+        {"rbox": [50, 40, 20, 10, 0.5], "poly": [1, 2, 3, 4, 5, 6, 7, 8.5], "bbox": None},
+        {"bbox": [-0.0, 1e-5, 1e200, 12345678901234567890]},
+    ],
 )
-def test_both_ways_of_reading_give_the_same_rows(read, monkeypatch, ids):
-    rows = [
-        result(image_id=i, category_id=j, bbox=[0.1, i == 1, 0.3, 7], score=1)
-        for i in ids
-        for j in ids
-    ]
-    for row in rows:
-        row["bbox"][1] = float(row["bbox"][1])
+def test_plain_results_are_read_by_column(read, small, change):
+    rows = [result(score=i / 7) | change for i in range(30)]
+    rows = [{key: v for key, v in row.items() if v is not None} for row in rows]
+    taken = []
+    small.setattr(CocoResults, "_row", lambda self, row: taken.append(row) or row_of(self, row))
     _, fast = read(rows)
-    monkeypatch.setattr(coco_results, "_by_column", lambda *_, **__: None)
-    _, slow = read(rows)
-    assert fast == slow
-    assert [row["source_row"] for row in slow] == [0, 1, 2, 3]
+    assert len(taken) == 1
+    assert [row["source_row"] for row in fast] == list(range(30))
+    assert repr(fast) == repr(one_by_one(read, rows, small))
+
+
+row_of = CocoResults._row
+
+
+def one_by_one(read, rows, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(JsonColumns, "parse", lambda *_: None)
+        return read(rows)[1]
+
+
+NUMBER = st.one_of(
+    st.integers(-(2**70), 2**70),
+    st.floats(),
+    st.sampled_from([0, -0.0, 1, 7.0, 2**63, 10**400, True, None, "1", [1], 1e308, 5e-324]),
+)
+BOX = st.one_of(
+    st.lists(st.floats(-10, 10), min_size=4, max_size=4),
+    st.lists(NUMBER, min_size=4, max_size=4),
+    st.lists(NUMBER, max_size=6),
+    st.sampled_from([None, [], {}, "1234"]),
+)
+SIZE = st.sampled_from([[4, 6], [4.0, 6], [6, 4], ["4", 6], [4], [2**40, 2**40], None, [None, 6]])
+COUNTS = st.sampled_from([":120103", "H0", "\\x", "é", "", "12", None, [10, 14], [24], [25], [-1]])
+SHAPE = st.one_of(
+    st.just(RLE),
+    st.fixed_dictionaries({"size": SIZE, "counts": COUNTS}),
+    st.sampled_from(
+        [None, [], {}, [[0, 0, 1, 1, 2, 0]], [0, 0, 1, 1, 2, 0], "x", {"size": [1, 1]}]
+    ),
+)
+ID = st.one_of(
+    st.integers(0, 9), NUMBER, st.text(max_size=3), st.sampled_from(["\ud83d", "\u0000", "é"])
+)
+CHANGE = st.one_of(
+    st.fixed_dictionaries({"image_id": ID}),
+    st.fixed_dictionaries({"category_id": ID}),
+    st.fixed_dictionaries({"score": NUMBER}),
+    st.fixed_dictionaries({"bbox": BOX}),
+    st.fixed_dictionaries({"segmentation": SHAPE}),
+    st.fixed_dictionaries({"rbox": st.one_of(BOX, st.lists(NUMBER, min_size=5, max_size=5))}),
+    st.fixed_dictionaries({"extra": NUMBER}),
+    st.sampled_from(["image_id", "score", "bbox"]),  # left out
+)
+LIKE = st.sampled_from([result(), result(image_id="a"), result(segmentation=RLE)])
+SCORES = ["-0", "-0.0", "1e400", "1e-400", "NaN", "-Infinity", '"x", "score": 0.5', "1e-0"]
+ODD = st.sampled_from(
+    [
+        *(('"score": 0.5}', f'"score": {text}}}') for text in SCORES),
+        *(('"image_id": 1,', f'"image_id": {text},') for text in ("-0", "1e0", "9007199254740993")),
+        ('"image_id": 1,', '"image_id": 1, "x": {},'),
+        ('"bbox"', '"\\u0062box"'),
+        (', "', ',\n\t"'),
+        ("[1, 2,", "[1, 2.00000000000000011102230246251565404236316680908203125,"),
+    ]
+)
+
+
+def changed(like, change):
+    if isinstance(change, str):
+        return {key: value for key, value in like.items() if key != change}
+    return like | change
+
+
+@given(
+    LIKE, st.lists(st.tuples(st.integers(1, 11), st.none() | CHANGE, st.none() | ODD), max_size=4)
+)
+def test_both_ways_of_reading_give_the_same_rows(tmp_path_factory, like, changes):
+    rows = [json.dumps(like) for _ in range(12)]
+    for at, change, odd in changes:
+        if change is not None:
+            rows[at] = json.dumps(changed(like, change))
+        if odd is not None:
+            rows[at] = rows[at].replace(*odd)
+    path = tmp_path_factory.mktemp("both") / "results.json"
+    path.write_text("[" + ", ".join(rows) + "]", encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        shrink(patch)
+        fast = rows_and_notes(path)
+        patch.setattr(JsonColumns, "parse", lambda *_: None)
+        assert rows_and_notes(path) == fast
+        assert fast[0].count("'source_row'") == 12
+
+
+def rows_and_notes(path):
+    source = CocoResults(path)
+    return repr([row for batch in source.batches() for row in batch.to_pylist()]), source.notes
+
+
+def test_records_of_another_kind_are_read_by_column_once_they_are_seen(read, small):
+    taken = []
+    small.setattr(CocoResults, "_row", lambda self, row: taken.append(row) or row_of(self, row))
+    first = [result(image_id=i) for i in range(20)]
+    _, rows = read([*first, *(result(image_id=str(i)) for i in range(20, 200))])
+    assert [row["unit"] for row in rows] == [str(i) for i in range(200)]
+    assert len(taken) < 40
+
+
+@pytest.mark.parametrize("box_first", [True, False])
+def test_the_first_result_decides_in_every_piece(read, small, box_first):
+    first = result() if box_first else result(segmentation=RLE, bbox=[])
+    _, rows = read([first, *[result(bbox=[0, 0, 2, i]) for i in range(40)]])
+    expected = [2.0 * i for i in range(40)] if box_first else [None] * 40
+    assert [row["area"] for row in rows[1:]] == expected
+
+
+def test_a_file_can_be_read_again(read, small):
+    ring = [0.0, 0.0, 4.0, 0.0, 4.0, 4.0]
+    source, rows = read([result(segmentation=[ring, [1, 1]]), *[result()] * 20])
+    again = [row for batch in source.batches() for row in batch.to_pylist()]
+    assert again == rows
+    assert source.notes == {"polygon parts of fewer than three points left out": 1}
+
+
+def test_batches_are_bounded_and_number_rows_through(read, small):
+    for module in ("base",):
+        small.setattr(f"ea_arrow.sources.{module}.BATCH_MASKS", 2)
+    rows = [result(segmentation=RLE) for _ in range(5)] + [result() for _ in range(60)]
+    source, found = read(rows)
+    assert [row["source_row"] for row in found] == list(range(65))
+    assert max(b.num_rows for b in source.batches()) <= 6
+
+
+# What the caller knows about boxes
 
 
 @pytest.mark.parametrize(
-    "change", [{}, {"bbox": [0, 0, 1, 1]}, {"segmentation": {"size": [4, 6], "counts": "H0"}}]
+    ("layout", "one_based", "expected"),
+    [
+        (None, False, [1, 2, 3, 4.5]),
+        ("xywh", False, [1, 2, 3, 4.5]),
+        ("xyxy", False, [1, 2, 2, 2.5]),
+        ("xyxy", True, [0, 1, 3, 3.5]),
+        (None, True, [0, 1, 3, 4.5]),
+        ("cxcywh", False, [-0.5, -0.25, 3, 4.5]),
+        ("yxhw", False, [2, 1, 4.5, 3]),
+        ("yxyx", False, [2, 1, 2.5, 2]),
+    ],
 )
-def test_both_ways_of_reading_give_the_same_masks(read, monkeypatch, change):
-    rows = [result(segmentation=RLE) | change, result(segmentation=RLE)]
-    without_boxes = [{k: v for k, v in row.items() if k != "bbox"} for row in rows]
-    fast = [read(given)[1] for given in (rows, without_boxes)]
-    monkeypatch.setattr(coco_results, "_by_column", lambda *_, **__: None)
-    assert fast == [read(given)[1] for given in (rows, without_boxes)]
+def test_boxes_are_read_as_the_caller_says(read, small, layout, one_based, expected):
+    reading = Reading(box=layout, one_based=one_based)
+    source, rows = read([result()] * 9, reading)
+    boxes = [[row[f"bbox_{side}"] for side in "xywh"] for row in rows]
+    assert boxes == [expected] * 9
+    assert [row["area"] for row in rows] == [expected[2] * expected[3]] * 9
+    assert not source.coordinates.relative
+    _, [row] = read([result(bbox=[1e308, 0, -1e308, 1])], Reading(box="xyxy"))
+    assert row["rule"] == "not_finite"
 
 
-def test_plain_boxes_and_masks_do_take_the_fast_way(read, monkeypatch):
-    monkeypatch.delattr(CocoResults, "_one_by_one")
-    _, rows = read([result(image_id=i) for i in range(10)])
-    assert len(rows) == 10
-    _, rows = read([result(image_id=str(i), segmentation=RLE) for i in range(10)])
-    assert [row["mask"]["area"] for row in rows] == [3] * 10
+def test_relative_boxes_have_no_area_of_their_own(read, small):
+    source, rows = read([result(bbox=[0.1, 0.2, 0.3, 0.4])] * 9, Reading(relative=True))
+    assert source.coordinates.relative
+    assert [row["bbox_w"] for row in rows] == [0.3] * 9
+    assert [row["area"] for row in rows] == [None] * 9
 
 
-def test_batches_are_bounded_and_number_rows_through(tmp_path, monkeypatch):
-    monkeypatch.setattr(coco_results, "BATCH_ROWS", 3)
-    for module in ("base", "coco_results"):
-        monkeypatch.setattr(f"ea_arrow.sources.{module}.BATCH_MASKS", 2)
-    rows = [result() for _ in range(4)] + [result(segmentation=RLE) for _ in range(6)]
-    batches = list(CocoResults(tmp_path / "x.json", rows).batches())
-    assert [b.num_rows for b in batches] == [3, 3, 2, 2]
-    assert [i for b in batches for i in b["source_row"].to_pylist()] == list(range(10))
+# What is no results
 
 
 def test_no_results_are_no_batches(read):
@@ -206,3 +360,51 @@ def test_ground_truth_is_told_from_results(tmp_path):
         path.write_text(json.dumps(other))
         with pytest.raises(SourceError, match="is not COCO results"):
             CocoResults(path)
+
+
+@pytest.mark.parametrize("order", [("images", "annotations"), ("annotations", "images")])
+def test_ground_truth_is_told_from_results_however_large(tmp_path, small, order):
+    lists = {"images": [{"id": i} for i in range(50)], "annotations": [{"image_id": 1}] * 50}
+    path = tmp_path / "gt.json"
+    path.write_text(json.dumps({key: lists[key] for key in order}))
+    with pytest.raises(SourceError, match="holds COCO ground truth, without scores"):
+        list(CocoResults(path).batches())
+    lists["annotations"][-1] = result()
+    path.write_text(json.dumps({key: lists[key] for key in order}))
+    rows = [row for batch in CocoResults(path).batches() for row in batch.to_pylist()]
+    assert [row["rule"] for row in rows] == ["invalid_box"] * 49 + [None]
+
+
+def test_a_result_may_come_late(read, small):
+    _, rows = read([5] * 40 + [result()] * 40)
+    assert [row["rule"] for row in rows] == ["invalid_data"] * 40 + [None] * 40
+    with pytest.raises(SourceError, match=r"is not COCO results: found \[5.*; expected COCO"):
+        read([5] * 80)
+
+
+def test_a_large_file_that_breaks_off_says_so_when_it_is_read(tmp_path, small):
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps([result()] * 80)[:-1])
+    source = CocoResults(path)
+    with pytest.raises(SourceError, match=r"ends in the middle, at line 1, column .*: it is cut"):
+        list(source.batches())
+
+
+@pytest.mark.parametrize(
+    ("document", "expected"),
+    [
+        ({"images": [{"id": i} for i in range(20_000)], "annotations": [result()]}, True),
+        ({"images": [{"id": i} for i in range(20_000)], "annotations": [{"image_id": 1}]}, False),
+        ({"objects": [{"id": i} for i in range(20_000)], "annotations": [result()]}, False),
+        ({"images": [{"id": i} for i in range(20_000)], "x": [{"score": 1}]}, False),
+        ([result()], True),
+        ({"annotations": [result()]}, True),
+        ([{"label": "cat", "score": 0.5, "box": {"xmin": 1}}], False),
+        ({"score": 1, "image_id": 2}, False),
+    ],
+)
+def test_results_are_recognised_by_their_scores(tmp_path, document, expected):
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps(document))
+    assert sniff_results(Sample(path)) == expected
+    assert not sniff_results(Sample(tmp_path))

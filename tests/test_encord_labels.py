@@ -14,6 +14,7 @@ from ea_arrow.errors import SourceError
 from ea_arrow.ledger import REJECTS
 from ea_arrow.schema import DATA_UNITS, RAW
 from ea_arrow.sources.encord import read_ground_truth, sniff_ground_truth
+from ea_arrow.sources.samples import Sample
 
 ONTOLOGY = {
     "objects": [
@@ -559,15 +560,15 @@ def test_frames_whose_images_are_there_are_units_of_their_video(project):
 def test_without_the_meta_file_label_rows_come_in_the_order_of_their_names(project):
     write_files(project, image_row(data_hash="b", label_hash="b"), image_row(label_hash="a"))
     (project / "label_row_meta.json").unlink()
-    assert sniff_ground_truth(project)
+    assert sniff_ground_truth(Sample(project))
     assert read_ground_truth(project).data_units["data_hash"].to_pylist() == ["unit1", "b"]
 
 
 def test_a_directory_of_another_kind_is_refused(tmp_path, project):
     with pytest.raises(SourceError, match=r"is not an Encord Active project: it has no prisma.db"):
         read_ground_truth(tmp_path)
-    assert not sniff_ground_truth(tmp_path)
-    assert not sniff_ground_truth(project)
+    assert not sniff_ground_truth(Sample(tmp_path))
+    assert not sniff_ground_truth(Sample(project))
     write_files(project, image_row())
     (project / "ontology.json").unlink()
     with pytest.raises(SourceError, match="There is no ontology"):
@@ -763,7 +764,7 @@ def test_a_file_that_is_no_database_is_refused(project):
 )
 def test_label_rows_are_told_from_the_first_bytes(tmp_path, content, expected):
     (tmp_path / "x.json").write_text(content)
-    assert sniff_ground_truth(tmp_path / "x.json") == expected
+    assert sniff_ground_truth(Sample(tmp_path / "x.json")) == expected
 
 
 def test_batches_are_bounded(tmp_path, monkeypatch):

@@ -257,6 +257,8 @@ def test_rejects_are_kept_with_the_row(project: ea_arrow.Project, tmp_path: Path
             "unknown_data_unit": "No data unit '99' with frame 0 in the project.",
             "missing_confidence": "No confidence.",
         },
+        "choices": [],
+        "proposals": [],
     }
     kept = list(project.sql("select source, source_row, rules from rejects order by source_row"))
     assert kept == [

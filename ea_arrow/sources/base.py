@@ -23,19 +23,31 @@ BATCH_BYTES = 1 << 26
 """A batch is flushed at this many rows, masks, or bytes of geometry: the memory bound."""
 
 
+UnitKey = Literal["data_hash", "source_id", "title", "name", "stem", "number", "position"]
+"""What can name a data unit: a column of ``data_units``, or what derives from its title: the file
+name without directories, that without its suffix, the whole number this is; or its place in the
+order of evaluation, from 0."""
+
+ClassKey = Literal["feature_hash", "source_id", "name", "index"]
+"""What can name a class: a column of ``classes``, or its place in a list of classes, from 0."""
+
+
 @dataclass(frozen=True)
 class Coordinates:
     """How a source names data units and classes, and what its coordinates are relative to.
 
     Attributes:
         relative: Coordinates are fractions of the data unit's width and height, else pixels.
-        unit_key: Which column of ``data_units`` the RAW column ``unit`` holds.
-        class_key: Which column of ``classes`` the RAW column ``class_ref`` holds.
+        unit_key: What the RAW column ``unit`` holds, as far as the format says.
+        class_key: What the RAW column ``class_ref`` holds, as far as the format says. ``index`` is
+            a place in the model's own list of classes, which need not be the project's.
+        class_names: The source's own names of its classes by ``class_ref``, where it has them.
     """
 
     relative: bool
-    unit_key: Literal["data_hash", "source_id"]
-    class_key: Literal["feature_hash", "source_id"]
+    unit_key: UnitKey
+    class_key: ClassKey
+    class_names: tuple[tuple[str, str], ...] = ()
 
 
 class RowError(Exception):
@@ -90,6 +102,23 @@ class GroundTruth:
     labels: Iterator[pa.RecordBatch]
     coordinates: Coordinates
     notes: dict[str, int]
+
+
+def raw_batch(columns: Mapping[str, pa.Array], rows: int) -> pa.RecordBatch:
+    """Return a ``RAW`` batch of columns that are there; all others are null.
+
+    Args:
+        columns: RAW columns by name, each of the type RAW has, of length ``rows``.
+        rows: How many rows.
+
+    >>> raw_batch({"source_row": pa.array([0, 1])}, 2).num_rows
+    2
+    """
+    arrays = [
+        columns[field.name] if field.name in columns else pa.nulls(rows, field.type)
+        for field in RAW.arrow
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=RAW.arrow)
 
 
 class RawBuilder:

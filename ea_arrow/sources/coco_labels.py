@@ -13,31 +13,29 @@ means no, a missing ``id`` names no other annotation.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from uuid import UUID
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any, Final
 
 from ea_arrow.errors import SourceError
 from ea_arrow.ontology import Ontology, clean_text, cut, id_order, id_text
-from ea_arrow.schema import DATA_UNITS
 from ea_arrow.sources.base import Coordinates, GroundTruth, RawBuilder, RowError
 from ea_arrow.sources.coco import (
     geometry_columns,
     looks_like_ground_truth,
     looks_like_results,
-    parse_number,
-    parse_reference,
-    parse_side,
-    read_json,
+    sniff_ground_truth,
 )
+from ea_arrow.sources.formats import Files, LabelFormat, Reading
+from ea_arrow.sources.json_files import read_json
+from ea_arrow.sources.json_values import parse_number, parse_reference, parse_side
+from ea_arrow.sources.truth import data_hash_of, unit_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    import pyarrow as pa
 
 COORDINATES = Coordinates(relative=False, unit_key="source_id", class_key="source_id")
 
@@ -131,9 +129,7 @@ def _data_units(path: Path, images: dict[str, Record], annotations: list[Any]) -
         raise SourceError(message, hint=hint)
     rows = [
         {
-            "unit_id": index,
-            "data_hash": _data_hash(key, image.get("file_name")),
-            "frame": 0,
+            "data_hash": data_hash_of(key, image.get("file_name")),
             "width": size[0],
             "height": size[1],
             "title": _optional_text(image.get("file_name")),
@@ -141,10 +137,10 @@ def _data_units(path: Path, images: dict[str, Record], annotations: list[Any]) -
             "source_id": key,
             "metadata": _rest(image),
         }
-        for index, (key, image) in enumerate(images.items())
+        for key, image in images.items()
         if (size := sizes[key]) is not None
     ]
-    return pa.Table.from_pylist(rows, schema=DATA_UNITS.arrow)
+    return unit_table(rows)
 
 
 def _size(width: object, height: object) -> tuple[int, int] | None:
@@ -163,11 +159,6 @@ def _sizes_of_masks(annotations: list[Any], missing: set[str]) -> dict[str, tupl
             if isinstance(size, list) and len(size) == 2 and _size(size[1], size[0]):
                 found[key] = _size(size[1], size[0])
     return found
-
-
-def _data_hash(key: str, file_name: object) -> str:
-    digest = hashlib.sha256(json.dumps([key, file_name]).encode()).digest()
-    return str(UUID(bytes=digest[:16], version=5))
 
 
 def _optional_text(value: object) -> str | None:
@@ -259,3 +250,22 @@ def _count_missing(record: Record, columns: dict[str, Any], notes: Counter[str])
         notes["annotations without iscrowd, taken as 0"] += 1
     if columns["source_id"] is None:
         notes["annotations without id"] += 1
+
+
+def _read(files: Files, reading: Reading) -> GroundTruth:
+    if reading.ontology is not None:
+        message = f"{files.one}: COCO ground truth has its classes in it; leave out the ontology."
+        raise SourceError(message)
+    return read_ground_truth(files.one)
+
+
+LABELS: Final = LabelFormat(
+    name="coco",
+    doc="COCO instances JSON",
+    about="An object with the lists images, annotations and categories.",
+    example='{"images": [{"id": 42, "width": 640, "height": 480, "file_name": "42.jpg"}], '
+    '"annotations": [{"id": 1, "image_id": 42, "category_id": 18, "bbox": [258, 41, 348, 243], '
+    '"area": 84564, "iscrowd": 0}], "categories": [{"id": 18, "name": "dog"}]}',
+    sniff=sniff_ground_truth,
+    read=_read,
+)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
@@ -11,27 +11,30 @@ from ea_arrow.errors import SourceError
 from ea_arrow.ontology import Ontology, cut
 from ea_arrow.schema import DATA_UNITS
 from ea_arrow.sources.base import Coordinates, GroundTruth, RawBuilder
-from ea_arrow.sources.coco import read_head, read_json
 from ea_arrow.sources.encord_project import DATABASE, META, ONTOLOGY, LabelRow, ProjectDirectory
 from ea_arrow.sources.encord_rows import LabelParser, Unit, units
+from ea_arrow.sources.formats import Files, LabelFormat, Reading
+from ea_arrow.sources.json_files import read_json
+from ea_arrow.sources.samples import Sample
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 COORDINATES = Coordinates(relative=True, unit_key="data_hash", class_key="feature_hash")
 
-_EXPECTED = "Encord label rows: JSON with a label row, a list of them, or {ontology, label_rows}"
+EXPECTED = "Encord label rows: JSON with a label row, a list of them, or {ontology, label_rows}"
 _MARKS = (b'"label_rows"', b'"label_hash"', b'"data_units"')
 _SHOWN = 5
 
 
-def sniff_ground_truth(path: Path) -> bool:
+def sniff_ground_truth(sample: Sample) -> bool:
     """Whether a path looks like an Encord Active project or a file of label rows."""
-    if path.is_dir():
+    path = sample.path
+    if sample.is_dir:
         return any((path / name).is_file() for name in (DATABASE, META)) or (
             (path / ONTOLOGY).is_file() and (path / "data").is_dir()
         )
-    head = read_head(path).lstrip(b"\xef\xbb\xbf \t\r\n")
+    head = sample.head
     return head.startswith((b"{", b"[")) and (
         any(mark in head for mark in _MARKS) or head[1:].lstrip().startswith(b'"ontology"')
     )
@@ -57,7 +60,7 @@ def read_ground_truth(path: Path | str, ontology: Path | str | None = None) -> G
     if path.is_dir():
         _check_directory(path)
         project = ProjectDirectory(path)
-        classes = _ontology(Path(ontology) if ontology else path / ONTOLOGY)
+        classes = read_ontology(Path(ontology) if ontology else path / ONTOLOGY)
 
         def label_rows() -> Iterator[LabelRow]:
             yield from project.label_rows()
@@ -68,18 +71,18 @@ def read_ground_truth(path: Path | str, ontology: Path | str | None = None) -> G
 
         truth = _ground_truth(path, classes, project.units(), label_rows)
         return truth
-    document = read_json(path, _EXPECTED)
-    listed = _label_rows(path, document)
+    document = read_json(path, EXPECTED)
+    listed = label_rows_of(path, document)
     if ontology is None and isinstance(document, dict) and "ontology" in document:
         classes = _wrapped(path, document["ontology"])
     else:
-        classes = _ontology(Path(ontology) if ontology else path.with_name(ONTOLOGY))
+        classes = read_ontology(Path(ontology) if ontology else path.with_name(ONTOLOGY))
     found = (unit for row in listed for unit in units(row.document, row.where))
     return _ground_truth(path, classes, found, lambda: listed)
 
 
 def _check_directory(path: Path) -> None:
-    if not sniff_ground_truth(path):
+    if not sniff_ground_truth(Sample(path)):
         message = (
             f"{path} is not an Encord Active project: it has no {DATABASE}, no {META}, nor "
             f"{ONTOLOGY} with a directory data."
@@ -129,23 +132,37 @@ def _labels(
         yield builder.flush()
 
 
-def _label_rows(path: Path, document: object) -> list[LabelRow]:
+def label_rows_of(path: Path, document: object) -> list[LabelRow]:
+    """Return the label rows of a document: a single one, a list, or an object with ``label_rows``.
+
+    Args:
+        path: The file, for error messages.
+        document: What it holds.
+
+    Raises:
+        SourceError: It is none of these.
+    """
     if isinstance(document, dict) and "label_rows" in document:
         rows = document["label_rows"]
     else:
         rows = [document] if isinstance(document, dict) else document
     if not isinstance(rows, list):
-        message = f"{path} holds {cut(rows)}; expected {_EXPECTED}."
+        message = f"{path} holds {cut(rows)}; expected {EXPECTED}."
         raise SourceError(message, hint="`ea-arrow init --help` says what can be read.")
     for index, row in enumerate(rows):
         if not isinstance(row, dict) or "data_units" not in row:
-            message = f"{path}: label row {index} is {cut(row)}; expected {_EXPECTED}."
+            message = f"{path}: label row {index} is {cut(row)}; expected {EXPECTED}."
             hint = "Write the label rows with the Encord SDK's LabelRowV2.to_encord_dict()."
             raise SourceError(message, hint=hint)
     return [LabelRow(f"{path}: label row {index}", row) for index, row in enumerate(rows)]
 
 
-def _ontology(path: Path) -> Ontology:
+def read_ontology(path: Path) -> Ontology:
+    """Read an Encord ontology from its JSON file.
+
+    Raises:
+        SourceError: There is none, or it is not one.
+    """
     if not path.is_file():
         message = f"There is no ontology at {path}; labels name their classes by its hashes."
         hint = f"Put the project's {ONTOLOGY} there, or give its path."
@@ -186,3 +203,19 @@ def _data_units(listed: list[Unit]) -> pa.Table:
     empty = [None] * len(listed)
     arrays = [pa.array(columns.get(field.name, empty), type=field.type) for field in schema]
     return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _read(files: Files, reading: Reading) -> GroundTruth:
+    return read_ground_truth(files.paths[0], reading.ontology)
+
+
+LABELS: Final = LabelFormat(
+    name="encord",
+    doc="Encord Active project directory, or Encord label rows as JSON",
+    about="A project directory (project_meta.yaml or prisma.db), or the JSON of label rows as the "
+    "Encord SDK writes them, with ontology.json beside.",
+    example='{"label_hash": "…", "data_title": "a.jpg", "data_units": {"…": {"width": 640, '
+    '"height": 480, "labels": {"objects": [], "classifications": []}}}}',
+    sniff=sniff_ground_truth,
+    read=_read,
+)

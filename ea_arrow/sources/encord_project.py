@@ -16,8 +16,9 @@ from urllib.parse import quote
 
 from ea_arrow.errors import SourceError
 from ea_arrow.ontology import cut
-from ea_arrow.sources.coco import parse_side, read_json
 from ea_arrow.sources.encord_rows import Unit, public_uri, size_of, units
+from ea_arrow.sources.json_files import read_json
+from ea_arrow.sources.json_values import parse_side
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,7 +16,7 @@ from ea_arrow.geometry import Rle, check_mask_size, encode_dense, row_major_to_r
 from ea_arrow.ontology import clean_text, cut, id_text
 from ea_arrow.rle import decode_rle_string
 from ea_arrow.sources.base import RowError
-from ea_arrow.sources.coco import parse_number, parse_side
+from ea_arrow.sources.json_values import parse_number, parse_side
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -31,6 +31,7 @@ GEOMETRY_KEYS = {
 }
 """The shapes that can be stored, and the key under which an object has each."""
 
+_CONFIDENCE = "invalid_data", "confidence"  # the rule it breaks, and what it is called
 _HINT = "Export the label rows again with the Encord SDK (LabelRowV2.to_encord_dict)."
 
 Json = dict[str, Any]
@@ -151,17 +152,26 @@ class LabelParser:
     """Turns label rows into rows of the ``RAW`` schema.
 
     Args:
-        ontology: Tells radio from checklist attributes.
+        ontology: Tells radio from checklist attributes; without it any question that has one
+            option as its answer counts as radio.
         sizes: Width and height by data hash, for placing masks.
+        predictions: The rows are predictions, and have confidences.
 
     Attributes:
         notes: Counted peculiarities.
     """
 
-    def __init__(self, ontology: Ontology, sizes: Mapping[str, tuple[int, int]]) -> None:
+    def __init__(
+        self,
+        ontology: Ontology | None,
+        sizes: Mapping[str, tuple[int, int]],
+        *,
+        predictions: bool = False,
+    ) -> None:
         self.notes: Counter[str] = Counter()
-        self._types = ontology.attribute_types
+        self._types = ontology.attribute_types if ontology is not None else {}
         self._sizes = sizes
+        self._predictions = predictions
 
     def rows(self, label_row: Json, where: str) -> Iterator[Json]:
         """Yield one row per object and per classification answer, in the order of the source.
@@ -200,11 +210,17 @@ class LabelParser:
         if tracked:
             row["track_id"] = object_hash
         try:
+            row |= self._confidence(entry)
             return row | self._geometry(entry, size)
         except RowError as error:
             return row | {"rule": error.rule, "message": error.message}
         except GeometryError as error:
             return row | {"rule": "invalid_mask", "message": error.message}
+
+    def _confidence(self, entry: Json) -> Json:
+        """The confidence of a prediction; nothing of a label, or where it is missing."""
+        value = entry.get("confidence") if self._predictions else None
+        return {} if value is None else {"confidence": parse_number(value, *_CONFIDENCE)}
 
     def _geometry(self, entry: Json, size: tuple[int, int]) -> Json:
         shape = entry.get("shape")
@@ -254,6 +270,11 @@ class LabelParser:
             "source_id": classification_hash,
             "format": "classification",
         }
+        try:
+            row |= self._confidence(entry)
+        except RowError as error:
+            yield row | {"rule": error.rule, "message": error.message}
+            return
         given = answers.get(str(classification_hash))
         listed = given.get("classifications") if isinstance(given, dict) else None
         if not isinstance(listed, list) or not listed:

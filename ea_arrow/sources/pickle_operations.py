@@ -14,7 +14,7 @@ from ea_arrow.sources.pickle_bytes import MAX_TEXT, PickleBytes, opcode
 from ea_arrow.sources.pickle_values import ALLOWED, CALLS, MODELS, STATES, Instance, Symbol, name_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
 MAX_NESTING = 64
@@ -29,7 +29,14 @@ class Operations(PickleBytes):
     Args:
         buffer: The file: anything that can be indexed and sliced to bytes, such as an ``mmap``.
         path: For messages.
+
+    Attributes:
+        allowed, calls, states: Names it may ask for, what calling them makes, what BUILD may give.
     """
+
+    allowed: Mapping[tuple[str, str], Symbol] = ALLOWED
+    calls: Mapping[str, Callable[[tuple[Any, ...]], Any]] = CALLS
+    states: Mapping[type, Callable[[Any, Any], bool]] = STATES
 
     def __init__(self, buffer: Any, path: Path) -> None:
         super().__init__(buffer, path)
@@ -268,7 +275,7 @@ class Operations(PickleBytes):
         if not (isinstance(module, str) and isinstance(name, str)):
             raise self.refuse(position, "a global whose name is not a string")
         try:
-            return ALLOWED[module, name]
+            return self.allowed[module, name]
         except KeyError:
             asked = f"{module[:80]}.{name[:80]}".encode("ascii", "backslashreplace").decode()
             what = f"it asks for '{asked}', which is not on the list of allowed names"
@@ -292,7 +299,7 @@ class Operations(PickleBytes):
                 self.take(len(argument), position)
             elif isinstance(argument, list):
                 self.take(_SET_ITEM * len(argument), position)
-        make = CALLS.get(function.name)
+        make = self.calls.get(function.name)
         value = make(arguments) if make else None
         if value is None:
             shown = ", ".join(_argument(a) for a in arguments[:8])
@@ -303,7 +310,7 @@ class Operations(PickleBytes):
     def _build(self, position: int) -> int:
         state = self.stack.pop()
         target = self.stack[-1]
-        make = STATES.get(type(target))
+        make = self.states.get(type(target))
         if make is None or not make(target, state):
             raise self.refuse(position - 1, f"giving a {name_of(target)} a state it cannot have")
         return position

@@ -16,16 +16,20 @@ import pyarrow as pa
 
 from ea_arrow.errors import SourceError
 from ea_arrow.sources.base import BATCH_ROWS, Coordinates, RawBuilder, RowError
+from ea_arrow.sources.formats import PredictionFormat
 from ea_arrow.sources.pickle_bytes import opcode
 from ea_arrow.sources.pickle_columns import Columns
 from ea_arrow.sources.pickle_machine import Machine
 from ea_arrow.sources.pickle_rows import extent, flatten, row_of
+from ea_arrow.sources.pickle_sniff import is_mmdetection, is_pickle
 from ea_arrow.sources.pickle_templates import template_of
 from ea_arrow.sources.pickle_values import Symbol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from ea_arrow.sources.samples import Sample
 
 MAX_TEMPLATES: Final = 48
 MAX_TRIES: Final = 4
@@ -256,3 +260,19 @@ class _Reader:
         if whole > start and hasattr(mmap, "MADV_DONTNEED"):
             self.buffer.madvise(mmap.MADV_DONTNEED, start, whole - start)
         return max(whole, start)
+
+
+def _sniff(sample: Sample) -> bool:
+    return is_pickle(sample.head) and not is_mmdetection(sample.head)
+
+
+PREDICTIONS: Final = PredictionFormat(
+    name="pickle",
+    doc="pickled list of Encord Active or ea-arrow Prediction objects",
+    about="A list or tuple of Prediction objects, of any pickle protocol, as Encord Active wrote "
+    "them. Nothing in the file is executed. Coordinates are fractions of the data unit; data units "
+    "go by data_hash, classes by feature_hash.",
+    example="pickle.dump([Prediction(data_hash=…, confidence=0.9, object=ObjectDetection(…))], file)",
+    sniff=_sniff,
+    open=lambda files, reading: PickleSource(files.one),
+)

@@ -2,137 +2,182 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from ea_arrow.errors import SourceError, did_you_mean
-from ea_arrow.sources import coco, coco_labels, encord
-from ea_arrow.sources.coco_results import CocoResults
-from ea_arrow.sources.pickles import PickleSource
+from ea_arrow.sources import (
+    classification_labels,
+    classification_tables,
+    coco_labels,
+    coco_results,
+    cvat,
+    darknet,
+    encord,
+    encord_predictions,
+    fiftyone,
+    huggingface,
+    kitti,
+    kitti_labels,
+    label_studio,
+    label_studio_labels,
+    labelme,
+    mask_png,
+    mmdetection,
+    mot,
+    mot_labels,
+    open_images,
+    own_labels,
+    own_tables,
+    pickles,
+    supervision_csv,
+    supervision_json,
+    voc_labels,
+    voc_text,
+    yolo,
+    yolo_labels,
+)
+from ea_arrow.sources.formats import Files, Format, LabelFormat, PredictionFormat, Reading
+from ea_arrow.sources.samples import Sample
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from ea_arrow.sources.base import GroundTruth, PredictionSource
 
-
-@dataclass(frozen=True)
-class PredictionFormat:
-    """A format of predictions: how to recognise a file of it and how to open one."""
-
-    doc: str
-    sniff: Callable[[Path], bool]
-    open: Callable[[Path], PredictionSource]
-
-
-@dataclass(frozen=True)
-class LabelFormat:
-    """A format of ground truth: how to recognise a file or directory of it and how to read one."""
-
-    doc: str
-    sniff: Callable[[Path], bool]
-    read: Callable[[Path, Path | None], GroundTruth]
-
-
-def _sniff_pickle(path: Path) -> bool:
-    # Protocols 2 to 5 announce themselves; 0 and 1 begin with the list or tuple.
-    with path.open("rb") as file:
-        head = file.read(2)
-    return head[:1] == b"\x80" or head in (b"(l", b"]q", b"](", b"].", b"(c", b"(t", b").")
-
-
-def _read_coco_labels(path: Path, ontology: Path | None) -> GroundTruth:
-    if ontology is not None:
-        raise SourceError(f"{path}: COCO ground truth has its classes in it; leave out {ontology}.")
-    return coco_labels.read_ground_truth(path)
-
-
-PREDICTIONS: Final = {
-    "pickle": PredictionFormat(
-        "pickled list of Encord Active or ea-arrow Prediction objects", _sniff_pickle, PickleSource
-    ),
-    "coco": PredictionFormat(
-        "COCO results JSON: boxes, RLE masks, polygons", coco.sniff_results, CocoResults
-    ),
+PREDICTIONS: Final[Mapping[str, PredictionFormat]] = {
+    module.PREDICTIONS.name: module.PREDICTIONS
+    for module in (
+        *(pickles, coco_results, yolo, darknet, kitti, voc_text, mask_png, encord_predictions),
+        *(own_tables, classification_tables, open_images, mot, supervision_csv, supervision_json),
+        *(huggingface, mmdetection, label_studio, fiftyone),
+    )
 }
-LABELS: Final = {
-    "coco": LabelFormat("COCO instances JSON", coco.sniff_ground_truth, _read_coco_labels),
-    "encord": LabelFormat(
-        "Encord Active project directory, or Encord label rows as JSON",
-        encord.sniff_ground_truth,
-        encord.read_ground_truth,
-    ),
+LABELS: Final[Mapping[str, LabelFormat]] = {
+    module.LABELS.name: module.LABELS
+    for module in (
+        *(coco_labels, encord, yolo_labels, kitti_labels, voc_labels, cvat, labelme, mask_png),
+        *(
+            own_labels,
+            classification_labels,
+            open_images,
+            mot_labels,
+            label_studio_labels,
+            fiftyone,
+        ),
+    )
 }
 
+_Format = TypeVar("_Format", bound=Format)
 
-def open_predictions(path: Path, name: str | None = None) -> PredictionSource:
-    """Open a file of predictions.
+
+def open_predictions(
+    paths: Sequence[Path], name: str | None = None, reading: Reading | None = None
+) -> Iterator[tuple[PredictionFormat, Files, PredictionSource]]:
+    """Open files of predictions, in the order given.
+
+    Files that follow each other in one directory and are of a format that is made of many files
+    are one source.
 
     Args:
-        path: The file.
-        name: Its format; found from its content by default.
+        paths: The files and directories.
+        name: Their format; found from their content by default.
+        reading: What the caller knows about them.
+
+    Yields:
+        Each source, with its format and its files.
 
     Raises:
-        SourceError: There is no such file, or it is of no format known.
+        SourceError: There is no such file, it is of no format known, or of several.
     """
-    _check_exists(path)
-    if name is not None:
-        _check_name(name, list(PREDICTIONS))
-        return PREDICTIONS[name].open(path)
-    if path.is_dir():
-        raise SourceError(f"{path}: is a directory; expected a file of predictions.")
-    for known in PREDICTIONS.values():
-        if known.sniff(path):
-            return known.open(path)
-    if path.stat().st_size == 0:
-        raise SourceError(f"{path}: the file is empty; expected predictions.")
-    hint = f"Known are {_listed(PREDICTIONS)}. If it is one of these, name it with --format."
-    if any(known.sniff(path) for known in LABELS.values()):
-        hint = f"It looks like ground truth: 'ea-arrow init DIR --labels {path}' makes a project."
-    elif coco.read_head(path).startswith((b"\x80", b"(l", b"]q")):
-        hint = "It looks like a compressed pickle: unpack it first."
-    elif coco.read_head(path).startswith(b"PK\x03\x04"):
-        hint = "It is a zip archive, such as torch.save writes. Dump a list of Prediction objects."
-    raise SourceError(f"{path}: is not a file of predictions in a known format.", hint=hint)
+    for path in paths:
+        _check_exists(path)
+    reading = reading or Reading()
+    rest = list(paths)
+    while rest:
+        first = rest.pop(0)
+        found = _named(PREDICTIONS, name) if name is not None else _detect_predictions(first)
+        files = Files(first, (first,))
+        if found.many and first.is_file():
+            alike = [p for p in rest if p.suffix == first.suffix and p.parent == first.parent]
+            together = {first, *alike}
+            if alike:
+                files = Files(first.parent, tuple(sorted(together)))
+            rest = [p for p in rest if p not in together]
+        found.check(reading.options)
+        yield found, files, found.open(files, reading)
 
 
 def read_ground_truth(
-    path: Path, name: str | None = None, ontology: Path | None = None
+    path: Path, name: str | None = None, reading: Reading | None = None
 ) -> GroundTruth:
     """Read ground truth.
 
     Args:
         path: The file or directory.
         name: Its format; found from its content by default.
-        ontology: The ontology of Encord label rows, where it is a file of its own.
+        reading: What the caller knows about it.
 
     Raises:
-        SourceError: There is no such path, or it is of no format known.
+        SourceError: There is no such path, or it is of no format known, or of several.
     """
     _check_exists(path)
-    if name is not None:
-        _check_name(name, list(LABELS))
-        return LABELS[name].read(path, ontology)
-    for known in LABELS.values():
-        if known.sniff(path):
-            return known.read(path, ontology)
-    hint = f"Known are {_listed(LABELS)}. If it is one of these, name it with --format."
-    if not path.is_dir() and any(known.sniff(path) for known in PREDICTIONS.values()):
+    reading = reading or Reading()
+    found = _named(LABELS, name) if name is not None else _detect_labels(path)
+    found.check(reading.options)
+    return found.read(Files(path, (path,)), reading)
+
+
+def _detect_predictions(path: Path) -> PredictionFormat:
+    sample = Sample(path)
+    fitting = [known for known in PREDICTIONS.values() if known.sniff(sample)]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        raise _ambiguous(path, fitting)
+    if not sample.is_dir and path.stat().st_size == 0:
+        raise SourceError(f"{path}: the file is empty; expected predictions.")
+    hint = "See 'ea-arrow formats' for what can be read. If it is one of these, give --format."
+    if any(known.sniff(sample) for known in LABELS.values()):
+        hint = f"It looks like ground truth: 'ea-arrow init DIR --labels {path}' makes a project."
+    elif sample.head.startswith((b"\x80", b"(l", b"]q")):
+        hint = "It looks like a compressed pickle: unpack it first."
+    elif sample.head.startswith(b"PK\x03\x04"):
+        hint = "It is a zip archive, such as torch.save writes. Dump a list of Prediction objects."
+    what = "a directory" if sample.is_dir else "a file"
+    raise SourceError(f"{path}: is not {what} of predictions in a known format.", hint=hint)
+
+
+def _detect_labels(path: Path) -> LabelFormat:
+    sample = Sample(path)
+    fitting = [known for known in LABELS.values() if known.sniff(sample)]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        raise _ambiguous(path, fitting)
+    hint = "See 'ea-arrow formats' for what can be read. If it is one of these, give --format."
+    if any(known.sniff(sample) for known in PREDICTIONS.values()):
         hint = "It looks like predictions: make a project from ground truth first, then import it."
     raise SourceError(f"{path}: is not ground truth in a known format.", hint=hint)
+
+
+def _ambiguous(path: Path, fitting: Sequence[Format]) -> SourceError:
+    named = "; ".join(f"{known.name} ({known.doc})" for known in fitting)
+    return SourceError(
+        f"{path}: could be of {len(fitting)} formats: {named}.",
+        hint=f"Name the right one: --format {fitting[0].name}. 'ea-arrow formats NAME' tells more.",
+    )
+
+
+def _named(known: Mapping[str, _Format], name: str) -> _Format:
+    if name not in known:
+        near = did_you_mean(name, known)
+        hint = f"{near} See 'ea-arrow formats'." if near else "See 'ea-arrow formats'."
+        raise SourceError(f"Format '{name}' is not one of {', '.join(known)}.", hint=hint)
+    return known[name]
 
 
 def _check_exists(path: Path) -> None:
     if not path.exists():
         near = did_you_mean(path.name, [p.name for p in path.parent.glob("*")][:1000])
         raise SourceError(f"{path}: no such file or directory.", hint=near)
-
-
-def _check_name(name: str, known: list[str]) -> None:
-    if name not in known:
-        raise SourceError(f"Format '{name}' is not one of {', '.join(known)}.")
-
-
-def _listed(formats: dict[str, PredictionFormat] | dict[str, LabelFormat]) -> str:
-    return "; ".join(f"{name} ({known.doc})" for name, known in formats.items())

@@ -1,0 +1,238 @@
+"""How the rows of a source find their data units and classes: by what fits, or as the user says.
+
+The source says what its names are, as far as its format knows. Where another reading fits more of
+the first rows it is taken, and the import prints it; where nothing tells the readings apart, or a
+format counts classes without saying which they are, the user is asked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, get_args
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ea_arrow.class_maps import KEYS, Hashes, Targets, read_map
+from ea_arrow.errors import SourceError
+from ea_arrow.lookup import HASHES, UnitIndex
+from ea_arrow.sources.base import UnitKey
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+    from typing import Any
+
+    from ea_arrow.sources.base import ClassKey, Coordinates
+
+UNIT_KEYS: Final[tuple[UnitKey, ...]] = get_args(UnitKey)
+SAMPLE_ROWS: Final = 65_536
+
+_TRIED: Final[tuple[UnitKey, ...]] = ("data_hash", "source_id", "title", "name", "stem", "number")
+_UNIT_WORDS: Final = {
+    "data_hash": "data hash",
+    "source_id": "source id",
+    "title": "title",
+    "name": "file name",
+    "stem": "file name without suffix",
+    "number": "number in the file name",
+    "position": "position in the project",
+}
+_CLASS_WORDS: Final[dict[ClassKey, str]] = {
+    "feature_hash": "feature hash",
+    "source_id": "id",
+    "name": "name",
+}
+
+
+@dataclass(frozen=True)
+class Joining:
+    """How rows are joined.
+
+    Attributes:
+        coordinates: What the source's names are found by.
+        classes: Which class each class reference is, where they are translated one by one.
+        notes: What was chosen, where the source left it open.
+    """
+
+    coordinates: Coordinates
+    classes: Mapping[str, Hashes] | None = None
+    notes: tuple[str, ...] = ()
+
+    def apply(self, raw: pa.RecordBatch) -> pa.RecordBatch:
+        """Put feature hashes in the place of class references; those unknown stay as they are."""
+        if self.classes is None:
+            return raw
+        refs = raw.column("class_ref")
+        at = pc.index_in(refs, pa.array(list(self.classes), pa.string()))
+        found = at.is_valid()
+        for place, name in enumerate(("class_ref", *HASHES)):
+            values = pa.array([hashes[place] for hashes in self.classes.values()], pa.string())
+            column = pc.if_else(found, values.take(at), raw.column(name))
+            raw = raw.set_column(raw.schema.get_field_index(name), raw.schema.field(name), column)
+        return raw
+
+
+def sampled(
+    batches: Iterator[pa.RecordBatch],
+) -> tuple[list[pa.RecordBatch], Iterator[pa.RecordBatch]]:
+    """Take the first batches, for a look at them before the first is used.
+
+    Returns:
+        The batches taken, and the rest.
+    """
+    taken: list[pa.RecordBatch] = []
+    rows = 0
+    for batch in batches:
+        taken.append(batch)
+        rows += batch.num_rows
+        if rows >= SAMPLE_ROWS or len(taken) >= 8:
+            break
+    return taken, batches
+
+
+def choose(
+    sample: list[pa.RecordBatch],
+    coordinates: Coordinates,
+    units: pa.Table,
+    classes: pa.Table,
+    match: str | None = None,
+    mapping: str | Path | Mapping[Any, Any] | None = None,
+) -> Joining:
+    """Decide how the rows of a source are joined.
+
+    Args:
+        sample: Its first batches.
+        coordinates: What its format says.
+        units: ``DATA_UNITS``.
+        classes: ``CLASSES``.
+        match: What names its data units; found by trial by default.
+        mapping: Which class each of its classes is, as ``--map`` takes it.
+
+    Raises:
+        SourceError: Readings fit equally well but mean different data units; or the classes are
+            indices of which nothing says what they count.
+    """
+    notes: list[str] = []
+    unit_key = _unit_key(sample, coordinates, units, match, notes)
+    chosen = replace(coordinates, unit_key=unit_key)
+    targets = Targets(classes)
+    references = _distinct(sample, "class_ref")
+    if mapping is not None and str(mapping) not in KEYS:
+        found = _by_names(coordinates, read_map(mapping, targets))
+        return Joining(replace(chosen, class_key="feature_hash"), found, tuple(notes))
+    key: ClassKey = coordinates.class_key if mapping is None else KEYS[str(mapping)]
+    if mapping is None and coordinates.class_names:
+        names = dict(coordinates.class_names)
+        by_name = targets.by("name") | targets.options()
+        translated = {ref: by_name[name] for ref, name in names.items() if name in by_name}
+        if translated or key == "index":
+            notes.append(f"classes matched by the source's own names of them ({len(names)} names)")
+            return Joining(replace(chosen, class_key="feature_hash"), translated, tuple(notes))
+    if mapping is None:
+        key = _class_key(references, key, targets, notes)
+    if _unresolved_options(sample):
+        options = targets.options("index" if key == "index" else "name")
+        return Joining(replace(chosen, class_key="feature_hash"), options, tuple(notes))
+    return Joining(replace(chosen, class_key=key), None, tuple(notes))
+
+
+def _by_names(coordinates: Coordinates, found: dict[str, Hashes]) -> dict[str, Hashes]:
+    """A mapping may name a source's classes by the source's own names, too."""
+    names = dict(coordinates.class_names)
+    return found | {ref: found[name] for ref, name in names.items() if name in found}
+
+
+def _unit_key(
+    sample: list[pa.RecordBatch],
+    coordinates: Coordinates,
+    units: pa.Table,
+    match: str | None,
+    notes: list[str],
+) -> UnitKey:
+    natural = coordinates.unit_key
+    if match is not None:
+        if match not in UNIT_KEYS:
+            raise SourceError(f"--match {match}: expected one of {', '.join(UNIT_KEYS)}.")
+        return match
+    if natural == "position":
+        raise SourceError(
+            "The file names no data units; it follows the order of a data set.",
+            hint="If that is the project's own (order of unit_id), give --match position.",
+        )
+    refs, frames = _named_units(sample)
+    if len(refs) == 0:
+        return natural
+    found = {key: UnitIndex(units, key).find(refs, frames) for key in (natural, *_TRIED)}
+    hits = {key: int((rows >= 0).sum()) for key, rows in found.items()}
+    best = max(hits.values())
+    if hits[natural] == best:
+        return natural
+    fitting = [key for key in _TRIED if hits[key] == best]
+    differing = [k for k in fitting[1:] if not np.array_equal(found[k], found[fitting[0]])]
+    if differing:
+        named = f"{_UNIT_WORDS[fitting[0]]} and {_UNIT_WORDS[differing[0]]}"
+        raise SourceError(
+            f"Data units fit equally well by {named}, but they are different ones.",
+            hint=f"Say which is meant: --match {fitting[0]} or --match {differing[0]}.",
+        )
+    notes.append(
+        f"data units matched by {_UNIT_WORDS[fitting[0]]}: {best:,} of the first {len(refs):,} "
+        f"are found so, {hits[natural]:,} by {_UNIT_WORDS[natural]}"
+    )
+    return fitting[0]
+
+
+def _class_key(
+    references: pa.Array, natural: ClassKey, targets: Targets, notes: list[str]
+) -> ClassKey:
+    if natural == "index":
+        ids = targets.by("source_id")
+        if set(ids) == {str(i) for i in range(len(targets.objects))}:
+            return "source_id"
+        numbers = sorted(references.to_pylist(), key=lambda text: (len(text), text))
+        shown = f" ({numbers[0]} … {numbers[-1]})" if numbers else ""
+        raise SourceError(
+            f"The file counts its classes by index{shown}, and nothing says which class of the "
+            f"project an index is: its {len(targets.objects)} classes do not have the ids 0, 1, ….",
+            hint="Give --map FILE with the model's class names in order (names.txt, data.yaml), "
+            "--map coco80, or --map index if it counts the project's classes (ea-arrow ontology).",
+        )
+    known = references.to_pylist()
+    hits = {k: sum(ref in targets.by(k) for ref in known) for k in (natural, *_CLASS_WORDS)}
+    best = max(hits.values(), default=0)
+    if hits[natural] == best or not known:
+        return natural
+    key: ClassKey = next(k for k in _CLASS_WORDS if hits[k] == best)
+    notes.append(f"classes matched by {_CLASS_WORDS[key]}")
+    return key
+
+
+def _unresolved_options(sample: Iterable[pa.RecordBatch]) -> bool:
+    """Whether there are classifications that name their option alone."""
+    return any(
+        pc.any(
+            pc.and_(
+                pc.equal(batch.column("format"), "classification"),
+                pc.is_null(batch.column("option_hash")),
+            )
+        ).as_py()
+        for batch in sample
+        if batch.num_rows
+    )
+
+
+def _distinct(sample: Iterable[pa.RecordBatch], name: str) -> pa.Array:
+    columns = [batch.column(name) for batch in sample]
+    return pa.chunked_array(columns, pa.string()).unique().drop_null()
+
+
+def _named_units(sample: list[pa.RecordBatch]) -> tuple[pa.Array, np.ndarray[Any, Any]]:
+    """The distinct data units of the sample: their references and frames."""
+    if not sample:
+        return pa.array([], pa.string()), np.zeros(0, dtype=np.int64)
+    table = pa.Table.from_batches([b.select(["unit", "frame"]) for b in sample])
+    table = table.filter(table["unit"].is_valid()).group_by(["unit", "frame"]).aggregate([])
+    frames = table["frame"].fill_null(0).to_numpy().astype(np.int64)
+    return table["unit"].combine_chunks(), frames

@@ -1,0 +1,95 @@
+"""JSON files, gzip-compressed or not, read whole and with care."""
+
+from __future__ import annotations
+
+import gc
+import gzip
+import json
+import zlib
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from ea_arrow.errors import SourceError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+MAX_RATIO = 200
+MAX_UNPACKED = 2**31
+"""A gzip file that unpacks to more than both is refused: JSON packs about 5 to 20 times."""
+
+_CHUNK = 2**24
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+def read_json(path: Path, expected: str) -> Any:
+    """Read a JSON file, gzip-compressed or not, whole.
+
+    Args:
+        path: The file.
+        expected: What the file should be, for error messages: "COCO results JSON".
+
+    Raises:
+        SourceError: The file cannot be read, is not JSON, or unpacks to an unreasonable size.
+    """
+    hint = f"Give {expected}, complete and uncompressed or as .gz."
+    try:
+        data = _read_bytes(path)
+        with garbage_collection_paused():
+            return json.loads(data)
+    except OSError as error:
+        message = f"{path} cannot be read: {error.strerror or error}."
+        raise SourceError(message, hint=hint) from error
+    except (EOFError, zlib.error) as error:
+        message = f"{path} is a damaged gzip file ({error}); expected {expected}."
+        raise SourceError(message, hint="Copy or download the file again.") from error
+    except json.JSONDecodeError as error:
+        raise SourceError(_json_message(path, error, expected), hint=hint) from error
+    except RecursionError as error:
+        message = f"{path} is nested too deeply to be {expected}."
+        raise SourceError(message, hint=hint) from error
+    except ValueError as error:  # not UTF-8, or a number of thousands of digits
+        message = f"{path} is not JSON: {error}; expected {expected}."
+        raise SourceError(message, hint=hint) from error
+
+
+@contextmanager
+def garbage_collection_paused() -> Iterator[None]:
+    """Pause the cyclic collector: parsing makes millions of objects and no cycles."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _read_bytes(path: Path) -> bytes:
+    with path.open("rb") as file:
+        data = file.read()
+    if not data.startswith(_GZIP_MAGIC):
+        return data
+    limit = max(len(data) * MAX_RATIO, MAX_UNPACKED)
+    chunks, size = [], 0
+    with gzip.open(path) as unpacked:
+        while chunk := unpacked.read(_CHUNK):
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > limit:
+                message = (
+                    f"{path} unpacks from {len(data):,} to more than {limit:,} bytes: more than "
+                    f"JSON ever does."
+                )
+                raise SourceError(message, hint="If the file is right, unpack it and give that.")
+    return b"".join(chunks)
+
+
+def _json_message(path: Path, error: json.JSONDecodeError, expected: str) -> str:
+    place = f"line {error.lineno}, column {error.colno} (character {error.pos:,})"
+    if not error.doc.strip():
+        return f"{path} is empty; expected {expected}."
+    if error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Unterminated string"):
+        return f"{path} ends in the middle, at {place}: it is cut off. Expected {expected}."
+    return f"{path} is not JSON at {place}: {error.msg}. Expected {expected}."
