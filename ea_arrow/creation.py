@@ -19,37 +19,49 @@ from ea_arrow.errors import (
     SourceError,
 )
 from ea_arrow.files import FileWriter, sync
-from ea_arrow.importing import (
-    new_import_id,
-)
 from ea_arrow.normalise import Normaliser
+from ea_arrow.ontology import Ontology
 from ea_arrow.project import Project
+from ea_arrow.publication import keep_messages, new_import_id
 from ea_arrow.rejects import reject_rows
 from ea_arrow.schema import DATA_UNITS, LABELS, REJECTS, SCHEMA_VERSION
+from ea_arrow.sources.base import Coordinates, GroundTruth
+from ea_arrow.sources.formats import Reading
+from ea_arrow.sources.images import Images
 from ea_arrow.sources.registry import read_ground_truth
 from ea_arrow.store import FOLDER, Store
 from ea_arrow.tables import Table, local
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
+
+    from ea_arrow.sources.formats import Layout
 
 
 def init(
     path: str | Path,
-    labels: str | Path,
+    labels: str | Path | None = None,
     *,
     format: str | None = None,
     ontology: str | Path | None = None,
     images: str | Path | None = None,
+    box: Layout | None = None,
+    one_based: bool = False,
+    options: Mapping[str, str] | None = None,
 ) -> Project:
-    """Make a project from ground truth.
+    """Make a project from ground truth, or from images alone.
 
     Args:
         path: The directory for it; made if it is not there.
-        labels: COCO instances JSON, an Encord Active project directory, or Encord label rows.
-        format: ``coco`` or ``encord``; found from the content by default.
+        labels: The ground truth, in one of the formats that ``ea-arrow formats`` lists; without
+            it ``images`` become data units without labels (see :meth:`Project.add_labels`).
+        format: Its format; found from the content by default.
         ontology: The ontology of Encord label rows, where it is a file of its own.
-        images: The directory with the images, to which ``data_units.uri`` then points.
+        images: The directory with the images, to which ``data_units.uri`` then points; formats
+            that do not say how large images are need it.
+        box: The order of a box's four numbers, if it is not the format's own.
+        one_based: Pixels count from 1 and corners are inclusive.
+        options: Options of the format.
 
     Returns:
         The project; its ``ledger`` accounts for every label.
@@ -58,9 +70,18 @@ def init(
         ProjectExistsError: There is a project already.
         SourceError: The ground truth cannot be read.
     """
-    root, source = local(path), local(labels)
+    if labels is None and images is None:
+        raise ProjectError("Give labels, or images to make data units of.")
+    root, source = local(path), local(labels or images or "")
     _check_free(root)
-    truth = read_ground_truth(source, format, None if ontology is None else local(ontology))
+    reading = Reading(
+        box,
+        one_based=one_based,
+        images=None if images is None else local(images),
+        ontology=None if ontology is None else local(ontology),
+        options=options or {},
+    )
+    truth = _of_images(source) if labels is None else read_ground_truth(source, format, reading)
     staged = root / f"{FOLDER}.{uuid.uuid4().hex[:8]}.tmp"
     made = _make_directories(root)
     try:
@@ -73,7 +94,7 @@ def init(
         }
         Store.prepare(staged, truth.ontology, marker)
         units = truth.data_units
-        if images is not None:
+        if images is not None and labels is not None:
             units = _with_images(units, local(images), truth.notes)
         Table(staged / DATA_UNITS.name, DATA_UNITS).append(units, {"action": "init"})
         normalise = Normaliser(units, truth.ontology.to_table(), truth.coordinates, "labels")
@@ -93,6 +114,16 @@ def init(
         _clear(staged, made)
         raise
     return Project(root, ledger)
+
+
+def _of_images(images: Path) -> GroundTruth:
+    """Ground truth of images nobody has labelled."""
+    found = Images(images)
+    units = found.data_units()
+    notes = {"images whose size cannot be read, left out": len(found.unreadable)}
+    coordinates = Coordinates(relative=False, unit_key="source_id", class_key="source_id")
+    ontology = Ontology({"objects": [], "classifications": []})
+    return GroundTruth(units, ontology, iter(()), coordinates, notes if found.unreadable else {})
 
 
 def _check_free(root: Path) -> None:
@@ -153,8 +184,8 @@ def _write_labels(
             batch = normalise(raw)
             kept.write(batch.rows)
             if batch.rejected.num_rows:
-                refused.write_all(
-                    reject_rows(batch, import_id=import_id, iteration=None, source=source.name)
-                )
+                rows = reject_rows(batch, import_id=import_id, iteration=None, source=source.name)
+                keep_messages(batch, rows, normalise.ledger)
+                refused.write_all(rows)
     labels.commit([kept.action()], metadata=metadata)
     rejects.commit([refused.action()], metadata=metadata)

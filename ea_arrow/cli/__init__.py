@@ -13,7 +13,7 @@ import traceback
 import click
 
 from ea_arrow import __version__
-from ea_arrow.cli import answers, evidence, imports, projects
+from ea_arrow.cli import answers, doctor, evidence, export, formats, imports, projects
 from ea_arrow.errors import EaArrowError, RejectedRowsError, did_you_mean
 
 CHECK_FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
@@ -52,7 +52,8 @@ for command in (
     *(projects.demo, projects.init, imports.import_, projects.ls, projects.show, projects.rm),
     *(projects.compact, answers.metrics, answers.query, projects.ontology, projects.print_),
     *(evidence.matches, evidence.errors, evidence.confusion, evidence.operating_points),
-    *(evidence.curves, evidence.slices),
+    *(evidence.curves, evidence.slices, projects.labels, formats.formats),
+    *(doctor.doctor, export.export),
 ):
     cli.add_command(command)
 
@@ -88,4 +89,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _say(text: str) -> None:
-    click.echo(text, err=True)
+    """Print what may quote a file: its control characters must not reach the terminal."""
+    shown = "".join(
+        c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text
+    )
+    click.echo(shown, err=True)

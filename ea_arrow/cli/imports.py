@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ea_arrow.cli import output
-from ea_arrow.cli.options import open_project, project_option, suggested
+from ea_arrow.cli.options import (
+    MATCHES,
+    open_project,
+    project_option,
+    reading_options,
+    suggested,
+)
 from ea_arrow.errors import RejectedRowsError
 
 if TYPE_CHECKING:
@@ -28,7 +34,18 @@ if TYPE_CHECKING:
 @click.option("--strict", is_flag=True, help="Write nothing if any row is refused.")
 @click.option("--dry-run", is_flag=True, help="Read and check everything, write nothing.")
 @click.option("--model", help="The model, for the record.")
-@click.option("--format", "form", help="pickle or coco; found from the content by default.")
+@click.option("--format", "form", help="The format (ea-arrow formats); found by default.")
+@click.option(
+    "--match", type=click.Choice(MATCHES), help="What names data units; by default what fits."
+)
+@click.option(
+    "--map",
+    "classes",
+    help="Which class of the project each is: a file, id, name, index, shift:N, coco80 or coco91.",
+)
+@reading_options
+@click.option("--relative/--pixels", default=None, help="Coordinates are fractions, or pixels.")
+@click.option("--dedupe", is_flag=True, help="Drop rows that repeat an earlier one exactly.")
 @click.option("--no-metrics", is_flag=True, help="Do not compute and print COCO metrics.")
 @project_option
 def import_(files: tuple[Path, ...], **options: Any) -> None:
@@ -37,6 +54,7 @@ def import_(files: tuple[Path, ...], **options: Any) -> None:
     \b
     Examples:  ea-arrow import preds.pkl
                ea-arrow import results.json --as epoch-3 --model yolo-v8
+               ea-arrow import runs/detect/labels --as epoch-3 --map data.yaml
                ea-arrow import predictions preds.pkl --replace
 
     The word "predictions" before the files changes nothing: Encord Active had it there.
@@ -70,6 +88,13 @@ def _run(
         dry_run=options["dry_run"],
         model=options["model"],
         format=options["form"],
+        match=options["match"],
+        classes=options["classes"],
+        box=options["box"],
+        relative=options["relative"],
+        one_based=options["one_based"],
+        dedupe=options["dedupe"],
+        options=dict(options["format_options"]),
         progress=progress,
     )
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 MOST_THRESHOLDS = 1000
 _SPECIAL_IN_DOUBLE_QUOTES = '"$`\\!'
+MATCHES = ("data_hash", "source_id", "title", "name", "stem", "number", "position")
+BOXES = ("xywh", "xyxy", "cxcywh", "yxhw", "yxyx")
 FORMATS = ("table", "json", "ndjson", "csv", "md", "parquet")
 
 
@@ -40,6 +42,44 @@ def format_option(command: Callable[..., Any]) -> Callable[..., Any]:
         show_default=True,
         help="How to print; parquet is binary and wants a file: > FILE.",
     )(command)
+
+
+class FormatOption(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.2
+    """``NAME=VALUE``."""
+
+    name = "name=value"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        """Return the name and the value."""
+        name, sign, text = str(value).partition("=")
+        if not (name and sign):
+            self.fail(f"{value!r}: expected NAME=VALUE, as in ea-arrow formats", param, ctx)
+        return name.strip(), text.strip()
+
+
+def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--box``, ``--one-based`` and ``--option``."""
+    for option in (
+        click.option(
+            "--option",
+            "-o",
+            "format_options",
+            type=FormatOption(),
+            multiple=True,
+            metavar="NAME=VALUE",
+            help="An option of the format (ea-arrow formats NAME).",
+        ),
+        click.option(
+            "--one-based", is_flag=True, help="Pixels count from 1, corners are inclusive (VOC)."
+        ),
+        click.option(
+            "--box", type=click.Choice(BOXES), help="Order of a box's numbers, if unusual."
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 class IouThresholds(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.2

@@ -135,14 +135,20 @@ def print_ledger(ledger: Ledger) -> None:
             note(f"{'':19}first: {cell(ledger.messages[rule], None)}")
     for kind, number in ledger.notes.items():
         note(f"  note {number:>12,}  {NOTES.get(kind, kind)}{_rows(ledger, kind, number)}")
+    for choice in ledger.choices:
+        note(f"  read as {'':9}  {choice}")
+    for proposal in ledger.proposals:
+        note(f"  try {'':13}  {proposal}")
 
 
 def _rows(ledger: Ledger, kind: str, number: int) -> str:
-    """Which source rows, counted from 0, as far as the ledger remembers them."""
+    """Which source rows, or lines of files, as far as the ledger remembers them."""
     rows = ledger.examples.get(kind)
     if not rows:
         return ""
     more = ", …" if number > len(rows) else ""
+    if isinstance(rows[0], str):
+        return f" (at {', '.join(map(str, rows))}{more})"
     return f" (row{'s' if number > 1 else ''} {', '.join(map(str, rows))}{more})"
 
 

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
 from ea_arrow.cli import output
-from ea_arrow.cli.options import format_option, open_project, project_option, suggested
+from ea_arrow.cli.options import (
+    MATCHES,
+    format_option,
+    open_project,
+    project_option,
+    reading_options,
+    suggested,
+)
+from ea_arrow.errors import RejectedRowsError
 
 
 @click.command()
@@ -28,36 +37,89 @@ def demo(directory: Path) -> None:
 @click.argument("directory", type=click.Path(path_type=Path))
 @click.option(
     "--labels",
-    required=True,
     type=click.Path(path_type=Path),
-    help="COCO instances JSON, an Encord Active project directory, or Encord label rows.",
+    help="Ground truth: COCO, YOLO, VOC, KITTI, CVAT, Encord, … (ea-arrow formats).",
 )
-@click.option("--format", "form", help="coco or encord; found from the content by default.")
+@click.option("--format", "form", help="The format (ea-arrow formats); found by default.")
 @click.option(
     "--ontology",
     type=click.Path(path_type=Path),
     help="Ontology of Encord label rows, where it is a file of its own.",
 )
 @click.option("--images", type=click.Path(path_type=Path), help="Directory of the images.")
-def init(
-    directory: Path, labels: Path, form: str | None, ontology: Path | None, images: Path | None
-) -> None:
-    """Make a project in DIRECTORY from ground truth.
+@reading_options
+def init(directory: Path, labels: Path | None, form: str | None, **options: Any) -> None:
+    """Make a project in DIRECTORY from ground truth, or from images alone.
 
     \b
     Examples:  ea-arrow init my-project --labels instances_val.json
+               ea-arrow init my-project --labels data.yaml --images images/val
+               ea-arrow init my-project --images images/val
                ea-arrow init . --labels ~/encord-active/my-project --format encord
     """
     from ea_arrow.creation import init as make
 
-    project = make(directory, labels, format=form, ontology=ontology, images=images)
+    if labels is None and options["images"] is None:
+        raise click.UsageError("Give --labels, or --images to make data units of.")
+    options["options"] = dict(options.pop("format_options"))
+    project = make(directory, labels, format=form, **options)
     units, classes = len(project.data_units), len(project.classes)
     found = f"{output.counted(units, 'data unit')}, {output.counted(classes, 'class')}"
     output.note(f"Made a project in {directory}: {found}.")
+    if labels is None:
+        output.note(f"Next: {suggested('labels', 'add', 'LABELS', directory=directory)}")
+        return
     output.note("Labels:")
     if project.ledger:
         output.print_ledger(project.ledger)
     output.note(f"Next: {suggested('import', 'PREDICTIONS', directory=directory)}")
+
+
+@click.group()
+def labels() -> None:
+    """Change the ground truth."""
+
+
+@labels.command("add")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("--replace", is_flag=True, help="Drop labels the same data units have so far.")
+@click.option("--strict", is_flag=True, help="Write nothing if any row is refused.")
+@click.option("--format", "form", help="The format (ea-arrow formats); found by default.")
+@click.option(
+    "--match", type=click.Choice(MATCHES), help="What names data units; by default what fits."
+)
+@click.option(
+    "--ontology",
+    type=click.Path(path_type=Path),
+    help="Ontology of Encord label rows, where it is a file of its own.",
+)
+@click.option("--images", type=click.Path(path_type=Path), help="Directory of the images.")
+@reading_options
+@project_option
+def add(source: Path, form: str | None, directory: Path | None, **options: Any) -> None:
+    """Add the ground truth in SOURCE: more labels, or newer ones with --replace.
+
+    \b
+    Examples:  ea-arrow labels add instances_more.json
+               ea-arrow labels add corrected/ --replace --images images/
+    """
+    options["options"] = dict(options.pop("format_options"))
+    project = open_project(directory)
+    try:
+        result = project.add_labels(source, format=form, **options)
+    except RejectedRowsError as error:
+        output.print_ledger(error.ledger)
+        raise
+    ledger = result.ledger
+    replaced = f", dropped {result.replaced:,} older" if options["replace"] else ""
+    output.note(f"Added {output.counted(ledger.kept, 'label')}{replaced}.")
+    output.print_ledger(ledger)
+    for number, what in ((result.new_data_units, "data unit"), (result.new_classes, "class")):
+        if number:
+            output.note(
+                f"  new {number:>13,}  {'data units' if what == 'data unit' else 'classes'}"
+            )
+    output.note(f"Next: {suggested('metrics', directory=directory)}")
 
 
 @click.command()

@@ -1,0 +1,191 @@
+"""More labels for a project, and newer ones."""
+
+import json
+import multiprocessing
+from pathlib import Path
+
+import pytest
+
+import ea_arrow
+from ea_arrow.errors import ConflictError, ProjectError, RejectedRowsError, SourceError
+from ea_arrow.schema import LABELS
+from tests.builders import GROUND_TRUTH, RESULTS
+
+
+def write(path, document):
+    path.write_text(json.dumps(document))
+    return path
+
+
+@pytest.fixture
+def project(tmp_path):
+    made = ea_arrow.init(tmp_path / "project", write(tmp_path / "gt.json", GROUND_TRUTH))
+    made.import_predictions(write(tmp_path / "x.json", RESULTS), "x")
+    return made
+
+
+def labels_of(project):
+    names = {c["feature_hash"]: c["name"] for c in project.classes}
+    titles = {u["data_hash"]: u["title"] for u in project.data_units}
+    return [
+        (row["label_id"], titles[row["data_hash"]], names[row["feature_hash"]], row["bbox_x"])
+        for row in project.labels
+    ]
+
+
+OLD = [(0, "one.jpg", "cat", 10), (1, "one.jpg", "dog", 50), (2, "two.jpg", "cat", 0)]
+
+
+def truth(*annotations, images=GROUND_TRUTH["images"], categories=GROUND_TRUTH["categories"]):
+    rows = [
+        {"id": i, "iscrowd": 0, "area": a["bbox"][2] * a["bbox"][3]} | a
+        for i, a in enumerate(annotations, 10)
+    ]
+    return {"images": images, "categories": categories, "annotations": rows}
+
+
+MORE = {"image_id": 2, "category_id": 2, "bbox": [5, 5, 10, 10]}
+
+
+def test_labels_are_added_behind_those_there_are(project, tmp_path):
+    result = project.add_labels(write(tmp_path / "more.json", truth(MORE)))
+    assert labels_of(project) == [*OLD, (3, "two.jpg", "dog", 5)]
+    assert (result.ledger.kept, result.replaced) == (1, 0)
+    assert (result.new_data_units, result.new_classes) == (0, 0)
+
+
+def test_newer_labels_replace_those_of_the_same_data_units(project, tmp_path):
+    newer = truth(MORE, images=[GROUND_TRUTH["images"][1]])
+    result = project.add_labels(write(tmp_path / "more.json", newer), replace=True)
+    assert labels_of(project) == [*OLD[:2], (3, "two.jpg", "dog", 5)]
+    assert result.replaced == 1
+
+
+def test_metrics_follow_the_labels(project, tmp_path):
+    def ap():
+        found = project.metrics("x").to_arrow().to_pylist()
+        return next(m["value"] for m in found if m["metric"] == "AP" and not m["feature_hash"])
+
+    before = ap()
+    missed = {"image_id": 1, "category_id": 1, "bbox": [60, 1, 3, 3]}
+    project.add_labels(write(tmp_path / "more.json", truth(missed)))
+    assert ap() < before
+
+
+def test_data_units_are_found_by_name_where_ids_mean_others(project, tmp_path):
+    # The ids of another data set: 1 is two.jpg there.
+    images = [
+        {"id": 1, "width": 640, "height": 480, "file_name": "val/two.jpg"},
+        {"id": 2, "width": 30, "height": 40, "file_name": "val/three.jpg"},
+    ]
+    rows = [MORE | {"image_id": 1}, MORE | {"image_id": 2}]
+    result = project.add_labels(write(tmp_path / "more.json", truth(*rows, images=images)))
+    assert labels_of(project)[3:] == [(3, "two.jpg", "dog", 5), (4, "val/three.jpg", "dog", 5)]
+    assert result.new_data_units == 1
+    assert result.ledger.choices == ["data units matched by file name"]
+    assert [u["unit_id"] for u in project.data_units] == [0, 1, 2]
+
+
+def test_classes_are_found_by_name_and_new_ones_added(project, tmp_path):
+    categories = [{"id": 1, "name": "dog"}, {"id": 7, "name": "owl"}]
+    rows = [MORE | {"category_id": 1}, MORE | {"category_id": 7}]
+    result = project.add_labels(write(tmp_path / "more.json", truth(*rows, categories=categories)))
+    assert [row[2] for row in labels_of(project)[3:]] == ["dog", "owl"]
+    assert result.new_classes == 1
+    by_name = {c["name"]: c["source_id"] for c in project.classes}
+    assert by_name == {"cat": "1", "dog": "2", "owl": "7"}
+
+
+def test_a_new_class_does_not_take_the_id_of_another(project, tmp_path):
+    newer = truth(MORE | {"category_id": 1}, categories=[{"id": 1, "name": "owl"}])
+    project.add_labels(write(tmp_path / "more.json", newer))
+    assert [row[2] for row in labels_of(project)[3:]] == ["owl"]
+    assert {c["name"]: c["source_id"] for c in project.classes} == {
+        "cat": "1",
+        "dog": "2",
+        "owl": None,
+    }
+
+
+def test_a_data_unit_of_another_size_is_refused(project, tmp_path):
+    images = [GROUND_TRUTH["images"][0] | {"width": 50, "height": 25}]
+    with pytest.raises(SourceError, match=r"'one.jpg' is 100 × 50 there and 50 × 25"):
+        project.add_labels(write(tmp_path / "more.json", truth(images=images)))
+    assert labels_of(project) == OLD
+
+
+def test_strict_changes_nothing_if_a_label_is_refused(project, tmp_path):
+    rows = [MORE, MORE | {"image_id": 99}]
+    categories = [*GROUND_TRUTH["categories"], {"id": 9, "name": "owl"}]
+    path = write(tmp_path / "more.json", truth(*rows, categories=categories))
+    with pytest.raises(RejectedRowsError, match="1 of 2 labels were refused"):
+        project.add_labels(path, strict=True)
+    assert labels_of(project) == OLD
+    assert len(project.classes) == 2
+    assert not list(project.sql("select * from rejects"))
+    project.add_labels(path)
+    rejects = list(project.sql("select iteration, source, source_row, rules from rejects"))
+    assert rejects == [
+        {"iteration": None, "source": "more.json", "source_row": 1, "rules": ["unknown_data_unit"]}
+    ]
+
+
+def test_a_project_of_images_alone_gets_its_labels_later(tmp_path):
+    from PIL import Image
+
+    images = tmp_path / "images"
+    images.mkdir()
+    Image.new("L", (100, 50)).save(images / "one.jpg")
+    Image.new("L", (640, 480)).save(images / "two.jpg")
+    project = ea_arrow.init(tmp_path / "project", images=images)
+    assert [(u["title"], u["width"], u["height"]) for u in project.data_units] == [
+        ("one.jpg", 100, 50),
+        ("two.jpg", 640, 480),
+    ]
+    assert len(project.labels) == len(project.classes) == 0
+    result = project.add_labels(write(tmp_path / "gt.json", GROUND_TRUTH))
+    assert labels_of(project) == OLD
+    assert (result.new_data_units, result.new_classes) == (0, 2)
+    assert [c["name"] for c in project.classes] == ["cat", "dog"]
+
+
+def test_neither_labels_nor_images_is_an_error(tmp_path):
+    with pytest.raises(ProjectError, match="Give labels, or images"):
+        ea_arrow.init(tmp_path / "project")
+    assert not (tmp_path / "project").exists()
+
+
+def add(root, path, barrier, results):
+    project = ea_arrow.open(root)
+    barrier.wait()
+    try:
+        results.put(project.add_labels(path).ledger.kept)
+    except ConflictError:
+        results.put("conflict")
+
+
+def test_of_two_that_add_at_once_none_is_lost_without_a_word(project, tmp_path):
+    context = multiprocessing.get_context("spawn")
+    barrier, results = context.Barrier(3), context.Queue()
+    paths = [write(tmp_path / f"{i}.json", truth(MORE | {"bbox": [i, 0, 5, 5]})) for i in range(3)]
+    workers = [
+        context.Process(target=add, args=(project.root, path, barrier, results)) for path in paths
+    ]
+    for worker in workers:
+        worker.start()
+    told = [results.get(timeout=60) for _ in workers]
+    for worker in workers:
+        worker.join()
+    ids = [row[0] for row in labels_of(ea_arrow.open(project.root))]
+    assert ids == list(range(3 + told.count(1)))
+    assert set(told) <= {1, "conflict"}
+    assert told.count(1) >= 1
+
+
+def test_labels_stay_readable_as_the_iteration_saw_them(project, tmp_path):
+    version = next(iter(project.sql("select labels_version from iterations")))["labels_version"]
+    project.add_labels(write(tmp_path / "more.json", truth(MORE)), replace=True)
+    from ea_arrow.tables import Table
+
+    old = Table(Path(project.root) / ".ea-arrow" / "labels", LABELS, version=version)
+    assert len(old.read()) == 3
