@@ -1,0 +1,1 @@
+"""Writing predictions and labels in other programs' formats: one module per target."""
