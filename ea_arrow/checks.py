@@ -55,6 +55,7 @@ class Checks:
     ) -> None:
         self.raw, self.units, self.classes = raw, units, classes
         self.relative, self.kind = coordinates.relative, kind
+        self.reach = max(coordinates.reach, TOLERANCE)
         self.n = raw.num_rows
         self.source_row = raw.column("source_row").to_numpy()
         self.rules: dict[str, Flags] = {}
@@ -161,10 +162,12 @@ class Checks:
         clipped = np.clip(values, 0, limit)
         outside = values != clipped
         if self.relative and self.kind == "predictions":
-            far = (values < -TOLERANCE) | (values > 1 + TOLERANCE)
+            far = (values < -self.reach) | (values > 1 + self.reach)
+            near = outside & (values >= -TOLERANCE) & (values <= 1 + TOLERANCE)
             self._broken("polygon_out_of_range", self._rows_of(row[far]))
-            self._note("clipped", self._rows_of(row[outside & ~far]))
-            values = clipped
+            self._note("clipped", self._rows_of(row[near]))
+            self._note("outside", self._rows_of(row[outside & ~near & ~far]))
+            values = np.where(near, clipped, values)
         else:
             self._note("outside", self._rows_of(row[outside & np.isfinite(values)]))
         with np.errstate(over="ignore", invalid="ignore"):
@@ -225,8 +228,9 @@ class Checks:
         with np.errstate(invalid="ignore", over="ignore"):
             right, bottom = x + w, y + h
             outside = (x < 0) | (y < 0) | (right > limit_x) | (bottom > limit_y)
-            far = (x < -TOLERANCE) | (y < -TOLERANCE) | (x > 1 + TOLERANCE) | (y > 1 + TOLERANCE)
-            far |= (right > 1 + TOLERANCE) | (bottom > 1 + TOLERANCE)
+            low, high = np.minimum(x, y), np.maximum(np.maximum(x, y), np.maximum(right, bottom))
+            far = (low < -self.reach) | (high > 1 + self.reach)
+            beyond = (low < -TOLERANCE) | (high > 1 + TOLERANCE)
         outside &= self.has_box
         if not (self.relative and self.kind == "predictions"):
             self._note("outside", outside)
@@ -234,7 +238,8 @@ class Checks:
             self._note("within_one_pixel", tiny & self.has_box & (not self.relative))
             return
         self._broken("box_out_of_range", far & self.has_box)
-        near = outside & ~far
+        self._note("outside", outside & beyond & ~far)
+        near = outside & ~beyond
         if near.any():
             self._note("clipped", near)
             low = np.clip(self.box[near, :2], 0, 1)

@@ -14,6 +14,7 @@
     │   └── IterationNotFoundError
     ├── ConflictError          another process changed the same thing first
     ├── RejectedRowsError      ``--strict``: rows were refused
+    ├── ExportError            an export cannot be written as it is asked for
     ├── ShardError             parts of an iteration by several processes do not fit together
     ├── PredictionError        a prediction handed to the API breaks the model's rules
     ├── SliceError             a named subset of data units is not there, or its name is taken
@@ -104,6 +105,10 @@ class RejectedRowsError(EaArrowError):
     def __init__(self, message: str, *, ledger: Ledger, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.ledger = ledger
+
+
+class ExportError(EaArrowError):
+    """An export cannot be written as it is asked for; nothing was written."""
 
 
 class ShardError(EaArrowError):

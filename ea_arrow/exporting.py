@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ea_arrow.errors import did_you_mean
-from ea_arrow.exports.base import Account, ExportError, Subject
+from ea_arrow.errors import ExportError, did_you_mean
+from ea_arrow.exports.base import Account, Subject
 from ea_arrow.exports.registry import TARGETS as _TARGETS
 from ea_arrow.files import writing
 from ea_arrow.schema import PREDICTIONS

@@ -133,7 +133,7 @@ def raw_batch(
     nulls = _nulls(n)
     wanted = [arrays[name] if name in arrays else nulls[name] for name in _RAW.names]
     batch = pa.RecordBatch.from_arrays(wanted, schema=_RAW)
-    return batch, Coordinates(given.relative, unit_key, class_key)
+    return batch, Coordinates(given.relative, unit_key, class_key, reach=0)
 
 
 @lru_cache(maxsize=8)

@@ -226,7 +226,7 @@ class _Import(Publication):
             "relative": joining.coordinates.relative,
             "one_based": reading.one_based,
             "unit_key": joining.coordinates.unit_key,
-            "class_key": coordinates.class_key if joining.classes else joining.coordinates.class_key,
+            "class_key": (coordinates if joining.classes else joining.coordinates).class_key,
             "map": str(mapping) if isinstance(mapping, str | Path) else None,
             "options": self.options.words(),
         }

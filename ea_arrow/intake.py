@@ -30,7 +30,9 @@ BATCH_ROWS: Final = 32_768
 BATCH_BYTES: Final = 1 << 22
 """Or fewer, with so many bytes of masks and polygons: checks take tens of times their size."""
 
-RELATIVE: Final = Coordinates(relative=True, unit_key="data_hash", class_key="feature_hash")
+RELATIVE: Final = Coordinates(
+    relative=True, unit_key="data_hash", class_key="feature_hash", reach=0
+)
 
 
 class Intake:

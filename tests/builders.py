@@ -11,7 +11,7 @@ import ea_arrow
 from ea_arrow.schema import CLASSES, DATA_UNITS
 from ea_arrow.sources.base import Coordinates, RawBuilder
 
-RELATIVE = Coordinates(relative=True, unit_key="data_hash", class_key="feature_hash")
+RELATIVE = Coordinates(relative=True, unit_key="data_hash", class_key="feature_hash", reach=0)
 PIXELS = Coordinates(relative=False, unit_key="source_id", class_key="source_id")
 
 GROUND_TRUTH = {

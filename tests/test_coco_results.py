@@ -172,6 +172,9 @@ def shrink(monkeypatch):
         {"segmentation": RLE, "bbox": None},
         {"segmentation": {"size": [4, 6], "counts": "h00"}},
         {"id": 7, "area": 3.5, "iscrowd": 0, "file_name": "x/é.jpg", "track": {"a": [[1.5]]}},
+        {"segmentation": [], "x": None, "y": {}, "z": []},
+        {"segmentation": {}},
+        {"segmentation": RLE, "bbox": []},
         {"rbox": [50, 40, 20, 10, 0.5], "poly": [1, 2, 3, 4, 5, 6, 7, 8.5], "bbox": None},
         {"bbox": [-0.0, 1e-5, 1e200, 12345678901234567890]},
     ],
@@ -229,7 +232,16 @@ CHANGE = st.one_of(
     st.fixed_dictionaries({"extra": NUMBER}),
     st.sampled_from(["image_id", "score", "bbox"]),  # left out
 )
-LIKE = st.sampled_from([result(), result(image_id="a"), result(segmentation=RLE)])
+LIKE = st.sampled_from(
+    [
+        result(),
+        result(image_id="a"),
+        result(segmentation=RLE),
+        result(segmentation=[], extra=None),
+        result(segmentation=RLE, bbox=[], extra={}),
+        result(bbox=[], rbox=[5, 5, 2, 2, 0.5]),
+    ]
+)
 SCORES = ["-0", "-0.0", "1e400", "1e-400", "NaN", "-Infinity", '"x", "score": 0.5', "1e-0"]
 ODD = st.sampled_from(
     [

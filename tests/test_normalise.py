@@ -841,3 +841,21 @@ def test_polygons_equal_a_plain_python_reference(given_row):
         following = points[1:] + points[:1]
         area += abs(sum(a * d - c * b for (a, b), (c, d) in zip(points, following, strict=True)))
     assert row["area"] == pytest.approx(area / 2, abs=1e-9)
+
+
+REACHING = Coordinates(relative=True, unit_key="data_hash", class_key="feature_hash", reach=1)
+
+
+def test_where_a_format_has_boxes_beyond_the_image_they_are_kept_as_given():
+    def boxed(x, w):
+        row = {"unit": "a", "class_ref": "car", "format": "bounding_box", "confidence": 0.5}
+        return row | {"bbox_x": x, "bbox_y": 0.0, "bbox_w": w, "bbox_h": 0.5}
+
+    rows = [boxed(-0.25, 0.5), boxed(0.75, 0.5), boxed(-1e-7, 0.5), boxed(-1.5, 0.5), boxed(64, 32)]
+    normaliser = Normaliser(UNITS, CLASSES, REACHING, "predictions")
+    kept = normaliser(raw_batch(rows)).rows
+    assert kept["bbox_x"].to_pylist() == [-25.0, 75.0, 0.0]
+    assert kept["bbox_w"].to_pylist() == [50.0, 50.0, pytest.approx(50.0)]
+    ledger = normaliser.finish()
+    assert ledger.rejects == {"box_out_of_range": 2}
+    assert ledger.notes == {"outside": 2, "clipped": 1}

@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ea_arrow.arranged import unit_codes
-from ea_arrow.errors import EaArrowError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -30,10 +29,6 @@ BATCH_BYTES: Final = 1 << 24
 
 
 _ANSWERS: Final = "classifications: the format holds objects"
-
-
-class ExportError(EaArrowError):
-    """An export cannot be written as it is asked for; nothing was written."""
 
 
 @dataclass

@@ -22,9 +22,9 @@ from ea_arrow.arranged import objects, run_starts, stable_order
 from ea_arrow.cache import Cache
 from ea_arrow.candidates import ANY_OVERLAP, find_candidates
 from ea_arrow.derived import Results
+from ea_arrow.errors import ExportError
 from ea_arrow.exports.base import (
     Account,
-    ExportError,
     Subject,
     Target,
     floats,

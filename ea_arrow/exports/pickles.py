@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ea_arrow.exports.base import Account, Subject, Target, floats, given, is_format, pieces
+from ea_arrow.exports.fractions import box_fractions, fractions
 from ea_arrow.exports.pickle_script import (
     HEAD,
     MODULES,
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
     from ea_arrow.arranged import Bools, Floats, Ints
 
-_STEPS: Final = 3
 _NEAR: Final = 1e-6
 _PIXELS: Final = 1 << 26  # of masks, drawn in full, that are held at once
 
@@ -182,38 +182,6 @@ _KINDS: Final = {
     "classification": ("classification",),
 }
 _ROUNDED: Final = "shapes whose pixels no fraction gives exactly: they may differ in the last place"
-
-
-def fractions(pixels: Floats, size: Floats) -> Floats:
-    """Fractions that give the pixels back exactly when multiplied by the size, where there are any.
-
-    >>> fractions(np.array([64.1]), np.array([640.0])) * 640
-    array([64.1])
-    """
-    found = pixels / size
-    down = up = found
-    for _ in range(_STEPS):
-        down, up = np.nextafter(down, -1), np.nextafter(up, 2)
-        for other in (down, up):
-            better = (found * size != pixels) & (other * size == pixels)
-            found = np.where(better, other, found)
-    return found
-
-
-def box_fractions(pixels: Floats, size: Floats) -> tuple[Floats, Floats]:
-    """Corner and size of boxes as fractions whose sums, if possible, are not above 1.
-
-    Args:
-        pixels: Boxes, shape (n, 4).
-        size: Width and height of their data units, shape (n, 2).
-    """
-    low, extent = fractions(pixels[:, :2], size), fractions(pixels[:, 2:], size)
-    for _ in range(_STEPS):
-        for values, wanted in ((extent, pixels[:, 2:]), (low, pixels[:, :2])):
-            less = np.nextafter(values, -1)
-            fits = (low + extent > 1) & (less * size == wanted)
-            values[fits] = less[fits]
-    return low, extent
 
 
 TARGET: Final = Target(

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from ea_arrow.arranged import run_starts
-from ea_arrow.exports.base import ExportError
+from ea_arrow.errors import ExportError
 from ea_arrow.exports.text import listed
 
 if TYPE_CHECKING:

@@ -4,7 +4,8 @@ All rows are boxes, or all are polygons of one part, as what trains on them expe
 
 Coordinates are fractions, written in full. A box comes back with its size within one unit in the
 last place, and its corner within ``4 × 2⁻⁵² ×`` the larger of the image's side and the box's far
-edge: 1e-12 pixels for an image of 1,000.
+edge: 1e-12 pixels for an image of 1,000. Most come back exactly; the others are counted, for an
+IoU that is exactly a threshold may fall below it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ea_arrow.exports.base import Account, Subject, Target, floats, given, is_format, note_unsaid
+from ea_arrow.exports.fractions import centre_fractions
 from ea_arrow.exports.text import joined, listed, number_texts
 from ea_arrow.exports.units import UnitFiles
 from ea_arrow.schema import BOX
@@ -54,6 +56,7 @@ def _write(subject: Subject, folder: Path, name: str, account: Account) -> None:
     files.note(account)
 
 
+_ROUNDED: Final = "boxes whose pixels no fractions give exactly: the last places may differ"
 _OUTSIDE: Final = "boxes that leave the image, which YOLO's readers refuse or cut"
 
 
@@ -81,7 +84,7 @@ def _shapes(batch: pa.RecordBatch, size: Any, task: str, account: Account) -> pa
     account.note("polygons written as their boxes", polygons)
     account.note(_OUTSIDE, _leave_image(batch, size) & ~is_outline)
     if task == "detect":
-        return _boxes(batch, size)
+        return _boxes(batch, size, account)
     boxes = is_format(batch, "bounding_box", "rotatable_bounding_box")
     account.note("boxes written as polygons of four corners", boxes)
     texts = _corners(batch, size)
@@ -106,10 +109,12 @@ def _leave_image(batch: pa.RecordBatch, size: Any) -> Bools:
     return flags
 
 
-def _boxes(batch: pa.RecordBatch, size: Any) -> pa.Array:
+def _boxes(batch: pa.RecordBatch, size: Any, account: Account) -> pa.Array:
     box = floats(batch, *BOX)
-    centre = (box[:, :2] + box[:, 2:] / 2) / size
-    return _spaced([*centre.T, *(box[:, 2:] / size).T])
+    centre, extent = centre_fractions(box, size)
+    again = np.concatenate(((centre - extent / 2) * size, extent * size), axis=1)
+    account.note(_ROUNDED, np.any(again != box, axis=1))
+    return _spaced([*centre.T, *extent.T])
 
 
 def _corners(batch: pa.RecordBatch, size: Any) -> pa.Array:

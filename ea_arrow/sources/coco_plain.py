@@ -28,12 +28,14 @@ if TYPE_CHECKING:
 _WHOLE: Final = ("image_id", "category_id", "size")
 _NUMBERS: Final = pa.list_(pa.float64())
 _RLE: Final = {"size": pa.list_(pa.int64()), "counts": pa.string()}
+_EMPTY: Final = (pa.null(), pa.list_(pa.null()), pa.struct([]))
 _TYPES: Final = {
     "image_id": (pa.int64(), pa.string()),
     "category_id": (pa.int64(), pa.string()),
     "score": (pa.float64(),),
-    "bbox": (_NUMBERS,),
+    "bbox": (_NUMBERS, *_EMPTY[:2]),
     "rbox": (_NUMBERS,),
+    "segmentation": (_RLE, *_EMPTY),
 }
 
 
@@ -63,9 +65,7 @@ class PlainResults:
         expected = self._columns.type
         if expected is not None:
             types = {field.name: field.type for field in expected}
-            rle = types.get("segmentation")
-            fits = all(types[key] in _TYPES[key] for key in _TYPES.keys() & types.keys())
-            if not fits or (rle is not None and not _is_rle(rle)):
+            if not all(_fits(types[key], _TYPES[key]) for key in _TYPES.keys() & types.keys()):
                 self._columns.learn(None)
 
     def parse(self, data: bytes) -> pa.RecordBatch | None:
@@ -78,7 +78,6 @@ class PlainResults:
         rows = self._columns.parse(data)
         if rows is None:
             return None
-        names = {field.name for field in rows.type}
         try:
             columns: dict[str, Any] = {
                 "source_row": pa.array(np.arange(len(rows))),
@@ -87,11 +86,12 @@ class PlainResults:
                 "confidence": pa.array(_floats(_given(rows, "score"))),
             }
             name = "bounding_box"
-            if "bbox" in names:
+            has_box, has_mask = _is_there(rows, "bbox"), _is_there(rows, "segmentation")
+            if has_box:
                 columns |= self._boxes(_lists(rows, "bbox", 4))
-            if "segmentation" in names:
+            if has_mask:
                 name, columns["mask"] = "mask", _masks(_given(rows, "segmentation"))
-            elif "bbox" not in names:
+            elif not has_box:
                 name = "rotatable_bounding_box"
                 boxes = rotated(_lists(rows, "rbox", 5))
                 columns |= {key: pa.array(_finite(values)) for key, values in boxes.items()}
@@ -115,12 +115,23 @@ def _is_plain(record: dict[str, Any]) -> bool:
     if "rbox" in record:
         shaped = is_rotated(record)
     else:
-        shaped = "bbox" in record or "segmentation" in record
+        shaped = bool(record.get("bbox") or record.get("segmentation"))
     return shaped and record.keys() >= {"image_id", "category_id", "score"}
 
 
-def _is_rle(found: pa.DataType) -> bool:
-    return pa.types.is_struct(found) and {f.name: f.type for f in found} == _RLE
+def _fits(found: pa.DataType, expected: tuple[Any, ...]) -> bool:
+    fields = {f.name: f.type for f in found} if pa.types.is_struct(found) else None
+    return found in expected or (bool(fields) and fields in expected)
+
+
+def _is_there(rows: pa.StructArray, name: str) -> bool:
+    """Whether rows have a shape; where it is empty in those seen before it is in all of these."""
+    if rows.type.get_field_index(name) < 0:
+        return False
+    column = rows.field(name)
+    if column.type == _EMPTY[1] and len(column.flatten()):
+        raise _NotPlainError
+    return column.type not in _EMPTY
 
 
 def _given(rows: pa.StructArray, name: str) -> pa.Array:

@@ -20,7 +20,7 @@ from ea_arrow.sources.samples import Sample
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-COORDINATES = Coordinates(relative=True, unit_key="data_hash", class_key="feature_hash")
+COORDINATES = Coordinates(relative=True, unit_key="data_hash", class_key="feature_hash", reach=0)
 
 EXPECTED = "Encord label rows: JSON with a label row, a list of them, or {ontology, label_rows}"
 _MARKS = (b'"label_rows"', b'"label_hash"', b'"data_units"')

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from ea_arrow.errors import SourceError, did_you_mean
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
     from ea_arrow.sources.base import GroundTruth, PredictionSource
     from ea_arrow.sources.samples import Sample
 

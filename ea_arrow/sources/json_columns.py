@@ -36,10 +36,12 @@ class JsonColumns:
 
     def learn(self, record: object) -> None:
         """Expect records like this one: with its keys, or some of them, and values of its types."""
-        self.type = self._type(record, "", 0) if isinstance(record, dict) else None
+        self.type = self._type(record, "", 0) if isinstance(record, dict) and record else None
 
     def _type(self, value: object, key: str, depth: int) -> pa.DataType | None:
         """The type of a value; None if it is not plain."""
+        if value is None:
+            return pa.null()
         if isinstance(value, bool):
             return pa.bool_()
         if isinstance(value, str):
@@ -48,10 +50,10 @@ class JsonColumns:
             return pa.int64() if key in self._whole else pa.float64()
         if isinstance(value, float):
             return None if key in self._whole else pa.float64()
-        if depth == _DEPTH or not value:
+        if depth == _DEPTH:
             return None
         if isinstance(value, list):
-            inner = self._type(value[0], key, depth + 1)
+            inner = self._type(value[0], key, depth + 1) if value else pa.null()
             return inner and pa.list_(inner)
         if not isinstance(value, dict):
             return None

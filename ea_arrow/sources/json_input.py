@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-MOST_BYTES: Final = 1 << 28
+MOST_BYTES: Final = 1 << 26
 """A value of more than this has to be parsed whole, and is refused: no record is as long."""
 
 _READ_BYTES: Final = 1 << 16

@@ -54,7 +54,9 @@ class PickleSource:
         SourceError: The file is empty or cannot be read.
     """
 
-    coordinates = Coordinates(relative=True, unit_key="data_hash", class_key="feature_hash")
+    coordinates = Coordinates(
+        relative=True, unit_key="data_hash", class_key="feature_hash", reach=0
+    )
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -272,7 +274,8 @@ PREDICTIONS: Final = PredictionFormat(
     about="A list or tuple of Prediction objects, of any pickle protocol, as Encord Active wrote "
     "them. Nothing in the file is executed. Coordinates are fractions of the data unit; data units "
     "go by data_hash, classes by feature_hash.",
-    example="pickle.dump([Prediction(data_hash=…, confidence=0.9, object=ObjectDetection(…))], file)",
+    example="predictions = [Prediction(data_hash=…, confidence=0.9, object=ObjectDetection(…))]\n"
+    "pickle.dump(predictions, file)",
     sniff=_sniff,
     open=lambda files, reading: PickleSource(files.one),
 )

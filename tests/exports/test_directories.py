@@ -114,7 +114,7 @@ def test_yolo_writes_boxes_where_half_are(tmp_path):
 def test_yolo_counts_boxes_that_leave_the_image(tmp_path):
     rows = [RESULTS[0] | {"bbox": box} for box in ([-1, 0, 5, 5], [98, 0, 5, 5], [95, 0, 5, 50])]
     found = export(project_with(tmp_path / "p", rows), "base", "yolo", tmp_path / "out")
-    assert found.notes == {"boxes that leave the image, which YOLO's readers refuse or cut": 2}
+    assert found.notes["boxes that leave the image, which YOLO's readers refuse or cut"] == 2
 
 
 def with_flags(tmp_path, **flags):
