@@ -52,6 +52,7 @@ class Results:
     """
 
     def __init__(self, store: Store, *, cache: bool = True, recent: Recent | None = None) -> None:
+        self.store = store
         self._cache = Cache(store.folder / DERIVED, enabled=cache)
         self._reader = Reader(store, self._cache)
         ontology = (store.folder / ONTOLOGY).read_bytes()
@@ -128,6 +129,21 @@ class Results:
         if question.protocol == "classification":
             return question
         return replace(question, iou_type=question.iou_type or self.iou_type(iteration))
+
+    @property
+    def reader(self) -> Reader:
+        """What reads the project's tables."""
+        return self._reader
+
+    def kept(
+        self,
+        spec: TableSpec,
+        iteration: Iteration | None,
+        asked: str,
+        compute: Callable[[], pa.Table],
+    ) -> Path | pa.Table:
+        """A table computed from an iteration's predictions, or from the labels, kept as a file."""
+        return self._cache.table(spec, self.fingerprint(iteration), asked, compute)
 
     def stale(self, iterations: Iterable[Iteration], files: Iterable[Path]) -> list[Path]:
         """Those of ``files`` that no iteration can use."""

@@ -78,6 +78,12 @@ class Reader:
         counts = pc.value_counts(table["format"]).to_pylist()
         return {count["values"]: count["counts"] for count in counts}
 
+    def rows(self, iteration: Iteration | None, columns: Sequence[str]) -> pa.Table:
+        """Some columns of an iteration's predictions, or of the labels."""
+        if iteration is None:
+            return self._read_labels(columns)
+        return self._read_predictions(iteration, columns)
+
     def boxes(self, iteration: Iteration) -> Inputs:
         """What comparing boxes needs."""
         return self._inputs(

@@ -12,6 +12,7 @@ from ea_arrow.errors import (
     IterationNotFoundError,
     ProjectError,
 )
+from ea_arrow.quality_answers import QualityAnswers
 from ea_arrow.results import Result
 from ea_arrow.schema import PREDICTIONS, STORED
 from ea_arrow.store import Iteration, Store, find_root
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from ea_arrow.writer import PredictionWriter
 
 
-class Project(Transfers, Answers):
+class Project(Transfers, QualityAnswers, Answers):
     """A data set's predictions, labels and metrics.
 
     Made by :func:`ea_arrow.init` and :func:`ea_arrow.open`.
@@ -42,6 +43,7 @@ class Project(Transfers, Answers):
         self.root = root
         self.ledger = ledger
         super().__init__(Store(root))
+        self._functions = {}
 
     def __repr__(self) -> str:
         return f"Project({str(self.root)!r})"

@@ -14,7 +14,7 @@ from ea_arrow.ledger import NOTES
 from ea_arrow.schema import ERRORS, METRICS, OUTCOMES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from ea_arrow.project import Project
 
@@ -336,3 +336,36 @@ def _several(table: pa.Table) -> bool:
 def _name(row: dict[str, Any], several: bool) -> str:
     """What a column is called; with the IoU threshold where there are ``several``."""
     return f"{row['metric']} @{_hundredths(row['iou_threshold'])}" if several else row["metric"]
+
+
+def quality_summary(table: pa.Table, metrics: Mapping[str, Mapping[str, Any]]) -> pa.Table:
+    """Summarise quality metrics, a row each.
+
+    Args:
+        table: A column per metric, beside keys.
+        metrics: What there is to be known of each metric, by name.
+
+    Returns:
+        How many rows have a value, the quantiles, and which values ask for a look.
+    """
+    rows = []
+    for name in table.schema.names:
+        if name not in metrics:
+            continue
+        values = table[name].drop_null()
+        points = (0, 0.25, 0.5, 0.75, 1)
+        found = pc.quantile(values, list(points)).to_pylist() if len(values) else [None] * 5
+        quantiles = dict(zip(("lowest", "25 %", "median", "75 %", "highest"), found, strict=True))
+        rows.append(
+            {
+                "metric": name,
+                "rows": len(values),
+                "without": len(table) - len(values),
+                **quantiles,
+                "look at": metrics[name]["direction"],
+            }
+        )
+    numbers = [(n, pa.float64()) for n in ("lowest", "25 %", "median", "75 %", "highest")]
+    counts = [("rows", pa.int64()), ("without", pa.int64())]
+    schema = pa.schema([("metric", pa.string()), *counts, *numbers, ("look at", pa.string())])
+    return pa.Table.from_pylist(rows, schema=schema)

@@ -559,6 +559,107 @@ CONFUSION = TableSpec(
     ),
 )
 
+_TARGETS = "`prediction`, `label` or `image`"
+
+QUALITY = TableSpec(
+    "quality",
+    "Values of quality metrics in long form; the views `prediction_quality`, `label_quality` and "
+    "`image_quality` have a column per metric instead.",
+    (
+        Column("target", pa.string(), f"What the value is about: {_TARGETS}.", nullable=False),
+        Column("iteration", pa.string(), "The iteration; null for labels and images."),
+        Column(
+            "target_id", pa.int64(), "`prediction_id`, `label_id` or `unit_id`.", nullable=False
+        ),
+        *_unit_key(),
+        Column(
+            "metric", pa.string(), "The metric: see `ea-arrow quality-metrics`.", nullable=False
+        ),
+        Column("value", pa.float64(), "Its value; rows whose value is not defined are left out."),
+    ),
+)
+
+DRIVERS = TableSpec(
+    "drivers",
+    "What quality metrics say about correctness, one row per metric, the most telling first.",
+    (
+        _iteration(),
+        Column(
+            "target",
+            pa.string(),
+            "What is right or wrong: `prediction` or `label`.",
+            nullable=False,
+        ),
+        Column("metric", pa.string(), "The quality metric.", nullable=False),
+        _count("rank", "Place by mutual information, from 1; equal ones by name."),
+        _count("n", "Rows with a value."),
+        _count("undefined", "Rows without one."),
+        Column(
+            "mutual_information",
+            pa.float64(),
+            "Of the metric's bins and correctness, less its bias (Miller–Madow), per row: rows "
+            "without a value say nothing; null without values.",
+            "nat",
+        ),
+        Column(
+            "correlation",
+            pa.float64(),
+            "Pearson's, of value and correctness; null if either is constant.",
+        ),
+        Column(
+            "direction",
+            pa.string(),
+            "Where errors gather: at `high` or `low` values; null if that may be chance.",
+        ),
+        Column("worst_low", pa.float64(), "Lowest value of the worst bin."),
+        Column("worst_high", pa.float64(), "Highest value of the worst bin."),
+        Column(
+            "worst_rate",
+            pa.float64(),
+            "Its rate; the worst bin is the one whose interval shows it to be bad.",
+        ),
+        Column(
+            "overall_rate",
+            pa.float64(),
+            "Precision of predictions, or false-negative rate of labels, over all rows.",
+        ),
+        Column("spread", pa.float64(), "Highest less lowest rate of the bins with values."),
+        Column(
+            "is_clear",
+            pa.bool_(),
+            "Two bins differ more than chance would make any two (95 %, corrected for the number "
+            "of pairs).",
+        ),
+    ),
+)
+
+DRIVER_BINS = TableSpec(
+    "driver_bins",
+    "How often the model is right over the range of a quality metric, one row per bin.",
+    (
+        _iteration(),
+        Column(
+            "target",
+            pa.string(),
+            "What is right or wrong: `prediction` or `label`.",
+            nullable=False,
+        ),
+        Column("metric", pa.string(), "The quality metric.", nullable=False),
+        Column("bin", pa.int64(), "From 0 by rising values; null: rows without a value."),
+        Column("low", pa.float64(), "Lowest value in it."),
+        Column("high", pa.float64(), "Highest value in it."),
+        _count("n", "Rows in it."),
+        Column(
+            "rate",
+            pa.float64(),
+            "Precision of predictions, or false-negative rate of labels.",
+            nullable=False,
+        ),
+        Column("rate_low", pa.float64(), "Lower end of Wilson's 95 % interval.", nullable=False),
+        Column("rate_high", pa.float64(), "Upper end.", nullable=False),
+    ),
+)
+
 RAW = TableSpec(
     "raw",
     "What a source reader yields: rows as the source gives them, before any check against the "
@@ -594,5 +695,6 @@ RAW = TableSpec(
 )
 
 STORED = (DATA_UNITS, LABELS, PREDICTIONS, ITERATIONS, REJECTS)
-DERIVED = (CLASSES, MATCHES, METRICS, CURVES, OPERATING_POINTS, CONFUSION)
+ON_QUALITY = (QUALITY, DRIVERS, DRIVER_BINS)
+DERIVED = (CLASSES, MATCHES, METRICS, CURVES, OPERATING_POINTS, CONFUSION, *ON_QUALITY)
 TABLES: Mapping[str, TableSpec] = {t.name: t for t in (*STORED, *DERIVED)}

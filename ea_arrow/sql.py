@@ -25,11 +25,13 @@ from ea_arrow.schema import (
     REJECTS,
 )
 from ea_arrow.slices import Subset
+from ea_arrow.sql_quality import QualityViews
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+    from ea_arrow.quality.own import OwnMetric
     from ea_arrow.schema import TableSpec
     from ea_arrow.store import Iteration, Store
 
@@ -55,19 +57,25 @@ _WRITES: Final = re.compile(
 
 
 def query(
-    store: Store, sql: str, question: Question | None = None, *, only_named: bool = False
+    store: Store,
+    sql: str,
+    question: Question | None = None,
+    *,
+    only_named: bool = False,
+    own: Sequence[OwnMetric] | None = None,
 ) -> pa.Table:
     """Run one SELECT over the project's views.
 
     Views: ``predictions``, ``labels`` (and both with ``_details``: class name, title, size and
     relative box), ``data_units``, ``classes``, ``iterations``, ``rejects``, ``matches``,
-    ``metrics``.
+    ``metrics``, ``quality`` (long), ``prediction_quality``, ``label_quality``, ``image_quality``.
 
     Args:
         store: The project.
         sql: One statement that reads.
         question: Protocol, IoU threshold and type of ``matches``.
         only_named: Open no view that the statement does not name: faster, but others are missing.
+        own: Quality metrics of the user's own; by default those that the project keeps.
 
     Returns:
         The result.
@@ -85,7 +93,7 @@ def query(
             }
         )
         try:
-            views = _Views(connection, store, question or Question(), only_named=only_named)
+            views = _Views(connection, store, question or Question(), own, only_named=only_named)
             return _run(connection, views, sql)
         except (duckdb.Error, UnicodeError) as error:
             raise _failed(str(error)) from error
@@ -137,6 +145,7 @@ def _run(connection: duckdb.DuckDBPyConnection, views: _Views, sql: str) -> pa.T
     connection.execute("SET allowed_paths = " + _literals(named))
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
+    views.on_top(sql)
     _check_plan(connection, selection)
     return _whole_numbers(_distinct_names(connection.sql(sql).to_arrow_table()))
 
@@ -201,15 +210,23 @@ class _Views:
         connection: duckdb.DuckDBPyConnection,
         store: Store,
         question: Question,
+        own: Sequence[OwnMetric] | None,
         *,
         only_named: bool,
     ) -> None:
         self.connection, self.store, self.question = connection, store, question
         self.only_named = only_named
+        self.quality = QualityViews(connection, store, self._results, own)
+        self.measured: dict[str, list[OwnMetric]] = {}
         self.files: list[Path] = []
 
     def make(self, sql: str) -> None:
-        """Make all views; matches and metrics are computed only if the query names them."""
+        """Make all views; answers are computed only if the query names them."""
+        self.measured = self.quality.named(sql)
+        if self.measured:  # own expressions may use any view
+            own = (metric.sql or "" for listed in self.measured.values() for metric in listed)
+            sql = " ".join((sql, *own, "predictions_details labels_details data_units"))
+            self.quality.built_in(self.measured, self._of_files, self._of_table)
         for spec in (PREDICTIONS, LABELS, DATA_UNITS):
             if self.only_named and not _names(sql, spec):
                 continue
@@ -227,6 +244,13 @@ class _Views:
             if self.only_named and not re.search(rf"\b{name}_details\b", sql, re.IGNORECASE):
                 continue
             self.connection.execute(_DETAILS.format(name=name))
+
+    def on_top(self, sql: str) -> None:
+        """Make the views that expressions of the user's own are a part of."""
+        self.quality.on_top(self.measured, sql)
+
+    def _results(self) -> derived.Results:
+        return derived.Results(self.store)
 
     def _of_files(self, spec: TableSpec, files: Sequence[Path]) -> None:
         if not files:
@@ -250,7 +274,7 @@ class _Views:
             self._of_table(spec, spec.arrow.empty_table())
             return
         iterations = self.store.iterations().values()
-        results = derived.Results(self.store)
+        results = self._results()
         found = [
             results.file_or_table(spec, iteration, question)
             for iteration in iterations
@@ -321,6 +345,7 @@ def _hint(message: str) -> str | None:
     if "does not exist" in message and "Table" in message:
         return (
             "Views: predictions, predictions_details, labels, labels_details, data_units, classes, "
-            "iterations, rejects, matches, metrics."
+            "iterations, rejects, matches, metrics, quality, prediction_quality, label_quality, "
+            "image_quality."
         )
     return None

@@ -18,6 +18,7 @@ from ea_arrow.sources.coco import sniff_results
 from ea_arrow.sources.coco_results import CocoResults
 from ea_arrow.sources.formats import Reading
 from ea_arrow.sources.json_columns import JsonColumns
+from ea_arrow.sources.json_stream import JsonRecords
 from ea_arrow.sources.samples import Sample
 
 RLE = {"size": [4, 6], "counts": ":120103"}
@@ -286,6 +287,46 @@ def rows_and_notes(path):
     return repr([row for batch in source.batches() for row in batch.to_pylist()]), source.notes
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"image_id": None},
+        {"category_id": None},
+        {"score": None},
+        {"score": -0.0},
+        {"bbox": None},
+        {"bbox": [1, 2, 3]},
+        {"bbox": [1, None, 3, 4]},
+        {"bbox": [1e200, 1, 1e200, 1e200]},
+        {"bbox": [[1, 2, 3, 4]]},
+        {"bbox": {}},
+        {"segmentation": None},
+        {"segmentation": []},
+        {"segmentation": {}},
+        {"segmentation": [None]},
+        {"segmentation": [[0, 0, 4, 0, 4, 4]]},
+        {"segmentation": RLE | {"size": None}},
+        {"segmentation": RLE | {"size": [4, None]}},
+        {"segmentation": RLE | {"size": [4, 6, 1]}},
+        {"segmentation": RLE | {"size": [6, 4]}},
+        {"segmentation": RLE | {"size": [2**33, 2**33]}},
+        {"segmentation": RLE | {"counts": None}},
+        {"segmentation": RLE | {"counts": "é"}},
+        {"segmentation": RLE | {"counts": [10, 14]}},
+        {"rbox": [1, 2, 3, 4, 5]},
+    ],
+)
+@pytest.mark.parametrize(
+    "like",
+    [{}, {"segmentation": RLE}, {"segmentation": []}, {"segmentation": RLE, "bbox": None},
+     {"segmentation": RLE, "bbox": {}}, {"bbox": [], "rbox": [5, 5, 2, 2, 0.5]}],
+)  # fmt: skip
+def test_one_odd_result_leaves_the_others_as_they_are(read, small, like, odd):
+    rows = [result(**like) for _ in range(9)]
+    rows[5] |= odd
+    assert repr(read(rows)[1]) == repr(one_by_one(read, rows, small))
+
+
 def test_records_of_another_kind_are_read_by_column_once_they_are_seen(read, small):
     taken = []
     small.setattr(CocoResults, "_row", lambda self, row: taken.append(row) or row_of(self, row))
@@ -400,6 +441,18 @@ def test_a_large_file_that_breaks_off_says_so_when_it_is_read(tmp_path, small):
     source = CocoResults(path)
     with pytest.raises(SourceError, match=r"ends in the middle, at line 1, column .*: it is cut"):
         list(source.batches())
+
+
+@pytest.mark.parametrize("rows", [[result()] * 500, [{"x": 5}] * 500 + [result()]])
+def test_a_file_is_not_read_before_its_batches_are(tmp_path, small, rows):
+    cuts = []
+    cut = JsonRecords._cut
+    small.setattr(JsonRecords, "_cut", lambda self, text: cuts.append(text) or cut(self, text))
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps([{}, {}, {}, *rows]))
+    source = CocoResults(path)
+    assert len(cuts) < 8
+    assert sum(len(batch) for batch in source.batches()) == len(rows) + 3
 
 
 @pytest.mark.parametrize(

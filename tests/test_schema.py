@@ -180,6 +180,7 @@ UNITS_OF = dict.fromkeys(PIXELS, "pixel") | {
     "area_low": "pixel²",
     "area_high": "pixel²",
     "width": "pixel",
+    "mutual_information": "nat",
     "height": "pixel",
 }
 

@@ -13,7 +13,7 @@ import traceback
 import click
 
 from ea_arrow import __version__
-from ea_arrow.cli import answers, doctor, evidence, export, formats, imports, projects
+from ea_arrow.cli import answers, doctor, evidence, export, formats, imports, projects, quality
 from ea_arrow.errors import EaArrowError, RejectedRowsError, did_you_mean
 
 CHECK_FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
@@ -53,7 +53,7 @@ for command in (
     *(projects.compact, answers.metrics, answers.query, projects.ontology, projects.print_),
     *(evidence.matches, evidence.errors, evidence.confusion, evidence.operating_points),
     *(evidence.curves, evidence.slices, projects.labels, formats.formats),
-    *(doctor.doctor, export.export),
+    *(doctor.doctor, export.export, quality.quality, quality.drivers, quality.quality_metrics),
 ):
     cli.add_command(command)
 

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 @click.option("--relative/--pixels", default=None, help="Coordinates are fractions, or pixels.")
 @click.option("--dedupe", is_flag=True, help="Drop rows that repeat an earlier one exactly.")
 @click.option("--no-metrics", is_flag=True, help="Do not compute and print COCO metrics.")
+@click.option("--no-quality", is_flag=True, help="Do not compute quality metrics yet.")
 @project_option
 def import_(files: tuple[Path, ...], **options: Any) -> None:
     """Import FILES of predictions as one iteration.
@@ -71,6 +72,8 @@ def import_(files: tuple[Path, ...], **options: Any) -> None:
         output.print_ledger(error.ledger)
         raise
     _report(project, result, options["directory"], metrics=not options["no_metrics"])
+    if result.published and not options["no_quality"]:
+        project.quality(result.iteration, only=["object_count"])  # computes and keeps all
 
 
 def _run(

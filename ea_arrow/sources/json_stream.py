@@ -7,7 +7,6 @@ at one. One that does not parse is joined to the next. So pieces can be parsed a
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections import deque
@@ -52,7 +51,7 @@ class _Piece(Generic[_T]):
         data: Its bytes, with the comma behind the last record; of the last piece, all that is left.
         offset: Where it begins in the file, unpacked.
         is_last: Whether there is nothing behind it.
-        length: How many of its bytes seem to be records.
+        length: How many of its bytes seem to be records; 0 if that cannot be told.
         parsed: Those, being parsed; None if they are not.
     """
 
@@ -123,7 +122,8 @@ class JsonRecords:
             return
         before = b"{"
         while key := text.match(_KEY, _KEY_BYTES):
-            name = json.loads(key[1])
+            begin = text.offset - key.end() + key.start(1)
+            name, _ = text.decode(b"", key[1], is_last=True, offset=begin) or ("", 0)
             if self.keys is not None:
                 self.keys.append(name)
             if text.buffer.startswith(b"["):
@@ -159,7 +159,7 @@ class JsonRecords:
                 several = parse is not None and before != b"["
                 while len(ahead) <= _THREADS * several and not (ahead and ahead[-1].is_last):
                     piece: _Piece[_T] = self._cut(text)
-                    if several and parse is not None:
+                    if several and parse is not None and piece.length:
                         piece.parsed = pool.submit(parse, piece.data[: piece.length])
                     ahead.append(piece)
                 piece = ahead.popleft()
@@ -188,9 +188,10 @@ class JsonRecords:
             text.more(max(len(text.buffer), size))
         data, offset = text.buffer[: found.end() if found else None], text.offset
         text.skip(len(data))
-        closed = None if found else _END.search(data, max(len(data) - _TAIL, 0))
-        length = closed.start() if closed else len(data) - 1
-        return _Piece(data, offset, found is None, length)
+        if found:
+            return _Piece(data, offset, is_last=False, length=len(data) - 1)
+        closed = _END.search(data, max(len(data) - _TAIL, 0))
+        return _Piece(data, offset, is_last=True, length=closed.start() if closed else 0)
 
     def _decoded(
         self, text: JsonInput, piece: _Piece[_T], ahead: deque[_Piece[_T]], before: bytes

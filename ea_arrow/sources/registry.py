@@ -181,3 +181,6 @@ def _check_exists(path: Path) -> None:
     if not path.exists():
         near = did_you_mean(path.name, [p.name for p in path.parent.glob("*")][:1000])
         raise SourceError(f"{path}: no such file or directory.", hint=near)
+    if not (path.is_file() or path.is_dir()):  # it would be waited for, or read more than once
+        message = f"{path}: is a pipe or device; expected a file or a directory."
+        raise SourceError(message, hint="Write what it gives to a file first.")

@@ -25,8 +25,13 @@ _SPACE: Final = b"\xef\xbb\xbf \t\r\n"
 
 
 def read_head(path: Path) -> bytes:
-    """Return the first ``HEAD_BYTES`` of a file, unpacked; nothing if it cannot be read."""
+    """Return the first ``HEAD_BYTES`` of a file, unpacked; nothing if it cannot be read.
+
+    Pipes and devices are not opened: a pipe without a writer would be waited for.
+    """
     try:
+        if not path.is_file():
+            return b""
         with path.open("rb") as file:
             packed = file.read(2) == _GZIP_MAGIC
             file.seek(0)

@@ -88,7 +88,11 @@ def test_an_object_without_the_list_has_no_records(stream, text):
     assert not stream.records.lists
 
 
-@pytest.mark.parametrize("text", ['"text"', "12.5e3", "null", " true\n", '"' + "x" * 500 + '"'])
+@pytest.mark.parametrize(
+    "text",
+    ['"text"', "12.5e3", "null", " true\n", '"' + "x" * 500 + '"', '"' + "é" * 500 + '"',
+     "-12345678.25e-3", "123456.75e5", "12345678", " " * 50 + "12345678 "],
+)  # fmt: skip
 def test_another_value_is_handed_over(stream, text):
     assert stream(text) == []
     assert stream.records.other == [json.loads(text)]
@@ -174,6 +178,9 @@ CHANGES = st.tuples(
 @example(b'[{"a":1},{"a":1},]', [])
 @example(b'[{"a":1},{"a":1}]}', [])
 @example(b'{"rows":[{"a":1},{"a":1}]', [])
+@example(b'[{"a":1},{"a":1} ', [])
+@example(b'{"rows":[],"row\xffs":[]}', [])
+@example(b'[{"a":1},{"a":1}x', [])
 @example(b'{"rows":[{"a":1},{"a":1}]]}', [])
 def test_broken_json_is_broken_at_the_place_that_json_loads_says(stream_of_module, text, changes):
     for where, how, what in changes:
@@ -206,6 +213,23 @@ def outcome(run):
 
 
 # Broken
+
+
+def test_a_long_record_is_parsed_a_few_times_only(stream, monkeypatch):
+    parsed = []
+    decode = json_input.JsonInput.decode
+    monkeypatch.setattr(
+        json_input.JsonInput, "decode", lambda *a, **k: parsed.append(a) or decode(*a, **k)
+    )
+    given = [{}, {"a": TRICKY * 2000}, {}]
+    assert stream(json.dumps(given)) == given
+    assert len(parsed) < 20
+
+
+def test_what_is_broken_early_is_told_before_the_rest_is_read(stream, monkeypatch):
+    monkeypatch.setattr(json_input, "MOST_BYTES", 2000)
+    with pytest.raises(SourceError, match=r"is not JSON at line 1, column 11 \(character 10\)"):
+        stream('[{}, {"a":}, ' + json.dumps(rows(900))[1:])
 
 
 @pytest.mark.parametrize("end", [1, 2, 100, 110, 500])
@@ -396,6 +420,9 @@ def test_what_is_empty_is_expected_to_be_empty():
         '{"s": "\ud83d"}',
         '{"s": "\\ud83d"}',
         '{"s": "\\uD83D"}',
+        '{"s": "\\udc00"}',
+        '{"s": "\\ude00\\ud83d"}',
+        '{"s": "\0"}',
         '{"s": "\n"}',
         '{"s": "\\x"}',
         '{"s": 1}',

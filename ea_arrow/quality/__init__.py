@@ -1,0 +1,1 @@
+"""Quality metrics of predictions, labels and images, and what they say about the model."""

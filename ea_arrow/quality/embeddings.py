@@ -1,0 +1,117 @@
+"""Embeddings that the user gives: a vector per image, label or prediction, kept in the project."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from typing import TYPE_CHECKING, Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ea_arrow.errors import ParameterError
+from ea_arrow.files import sync, writing
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ea_arrow.quality.declared import Target
+    from ea_arrow.store import Store
+
+FOLDER: Final = "embeddings"
+_VECTORS: Final = pa.list_(pa.float32())
+
+
+class Embeddings:
+    """The embeddings of a project.
+
+    Args:
+        store: The project.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._folder = store.folder / FOLDER
+
+    def add(self, target: Target, inputs: str, table: Any) -> int:
+        """Keep embeddings, in the place of those there were.
+
+        Args:
+            target: What they are of.
+            inputs: Fingerprint of the iteration, for predictions.
+            table: Anything with an Arrow stream: ``embedding``, a list of numbers, all of one
+                length, and ``data_hash`` (and ``frame``), ``label_id`` or ``prediction_id``.
+
+        Returns:
+            How many there are.
+
+        Raises:
+            ParameterError: A column is missing or of the wrong type, or lengths differ.
+        """
+        rows = _checked(target, table)
+        path = self._path(target, inputs)
+        staged = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+        with writing(path):
+            path.parent.mkdir(exist_ok=True)
+            pq.write_table(rows, staged)
+            sync(staged)
+            staged.replace(path)
+            sync(path.parent)
+        return len(rows)
+
+    def of(self, target: Target, inputs: str, rows: pa.Table) -> pa.Array | None:
+        """Return the embedding of each of some rows, null without one; None if there are none."""
+        path = self._path(target, inputs)
+        if not path.is_file():
+            return None
+        known = pq.read_table(path, partitioning=None)
+        place = pc.index_in(_names(target, rows), value_set=_names(target, known))
+        return known["embedding"].combine_chunks().take(place)
+
+    def stamp(self, target: Target, inputs: str) -> str:
+        """Name the state of the embeddings: another after every change; empty without any."""
+        try:
+            stat = self._path(target, inputs).stat()
+        except FileNotFoundError:
+            return ""
+        return hashlib.sha256(f"{stat.st_size} {stat.st_mtime_ns}".encode()).hexdigest()[:12]
+
+    def _path(self, target: Target, inputs: str) -> Path:
+        return self._folder / f"{target}{f'-{inputs}' if target == 'prediction' else ''}.parquet"
+
+
+def _checked(target: Target, table: Any) -> pa.Table:
+    try:
+        given = pa.table(table)
+    except (TypeError, ValueError, pa.ArrowException) as error:
+        raise ParameterError(f"The embeddings are no table: {error}.") from error
+    keys = {"image": ["data_hash"], "label": ["label_id"], "prediction": ["prediction_id"]}[target]
+    missing = [name for name in (*keys, "embedding") if name not in given.schema.names]
+    if missing:
+        raise ParameterError(
+            f"The embeddings have no column '{missing[0]}'; they have "
+            f"{', '.join(given.schema.names) or 'none'}."
+        )
+    if target == "image":
+        keys.append("frame")
+        if "frame" not in given.schema.names:
+            given = given.append_column("frame", pa.repeat(pa.scalar(0, pa.int64()), len(given)))
+    try:
+        kept = given.select([*keys, "embedding"])
+        vectors = kept["embedding"].cast(_VECTORS)
+        lengths = pc.unique(pc.list_value_length(vectors.drop_null())).to_pylist()
+    except pa.ArrowException as error:
+        raise ParameterError(f"'embedding' is no list of numbers: {error}.") from error
+    if len(lengths) > 1:
+        raise ParameterError(f"Embeddings have different lengths: {sorted(lengths)[:5]}.")
+    if len(pc.unique(_names(target, kept))) < len(kept):
+        raise ParameterError("Two embeddings are of the same row.")
+    return kept.set_column(kept.schema.get_field_index("embedding"), "embedding", vectors)
+
+
+def _names(target: Target, table: pa.Table) -> pa.Array:
+    """One name for each row."""
+    if target != "image":
+        return table[f"{target}_id"].cast(pa.string())
+    hashes = table["data_hash"].cast(pa.string())
+    return pc.binary_join_element_wise(table["frame"].cast(pa.string()), hashes, " ")

@@ -1,0 +1,164 @@
+"""Metrics of the user's own: SQL expressions, and values of Python functions, kept in the project.
+
+An expression is kept as text and computed wherever it is asked for. A function cannot be kept
+without trusting whoever made the project with running code: its values are kept, and the function
+is needed again for iterations that come later.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import uuid
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ea_arrow.errors import ParameterError, ProjectError
+from ea_arrow.files import sync, writing
+from ea_arrow.quality.engine import PARTNER
+from ea_arrow.quality.registry import metrics
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ea_arrow.quality.declared import Direction, Target
+    from ea_arrow.store import Store
+
+FOLDER: Final = "quality"
+FILE: Final = "metrics.json"
+TARGETS: Final = ("prediction", "label", "image")
+DIRECTIONS: Final = ("high", "low", "both", "none")
+
+_NAME: Final = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+_TAKEN: Final = frozenset(
+    {"iteration", "prediction_id", "label_id", "unit_id", "data_hash", "frame", "error", "value"}
+    | {"metric", "target", "target_id", "perceptual_hash", "confidence", PARTNER}
+)
+
+
+@dataclass(frozen=True)
+class OwnMetric:
+    """A metric of the user's own.
+
+    Attributes:
+        name: As in ``quality.metric`` and as a column of the wide view.
+        target: What it is about.
+        sql: An expression over the columns of the target's view, or None.
+        function: Where the Python function is, ``module.name``, or None.
+        doc: What it measures.
+        direction: Which values are suspicious.
+    """
+
+    name: str
+    target: Target
+    sql: str | None = None
+    function: str | None = None
+    doc: str = ""
+    direction: Direction = "both"
+
+
+class OwnMetrics:
+    """The metrics that users have added to a project.
+
+    Args:
+        store: The project.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._folder = store.folder / FOLDER
+
+    def listed(self) -> dict[str, OwnMetric]:
+        """All of them by name, in the order in which they were added.
+
+        Raises:
+            ProjectError: The file that holds them is damaged.
+        """
+        path = self._folder / FILE
+        try:
+            found = [OwnMetric(**entry) for entry in json.loads(path.read_text(encoding="utf-8"))]
+            for metric in found:
+                _check(metric)
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, TypeError, ParameterError) as error:
+            raise ProjectError(f"{path}: cannot be read: {error}.") from error
+        return {metric.name: metric for metric in found}
+
+    def add(self, metric: OwnMetric, *, replace: bool = False) -> None:
+        """Keep a metric.
+
+        Raises:
+            ParameterError: The name is invalid, or taken and ``replace`` is not given.
+        """
+        self.check(metric, replace=replace)
+        self._save({**self.listed(), metric.name: metric})
+
+    def check(self, metric: OwnMetric, *, replace: bool = False) -> None:
+        """Refuse a metric that cannot be kept, as :meth:`add` does."""
+        _check(metric)
+        if metric.name in self.listed() and not replace:
+            hint = "Replace it, or remove it first."
+            raise ParameterError(f"There is a metric '{metric.name}' already.", hint=hint)
+
+    def remove(self, name: str) -> None:
+        """Forget a metric and its values.
+
+        Raises:
+            ParameterError: There is none of that name.
+        """
+        known = self.listed()
+        if name not in known:
+            listed = f"There are: {', '.join(known)}." if known else "There are none."
+            raise ParameterError(f"There is no metric '{name}' of your own.", hint=listed)
+        del known[name]
+        self._save(known)
+        for path in self._folder.glob(f"{name}-*.parquet"):
+            path.unlink(missing_ok=True)
+
+    def values_path(self, metric: OwnMetric, inputs: str) -> Path:
+        """Where the values of a function for some inputs are kept."""
+        return self._folder / f"{metric.name}-{inputs}.parquet"
+
+    def keep_values(self, metric: OwnMetric, inputs: str, table: pa.Table) -> None:
+        """Keep the values of a function: the target's key and ``value``."""
+        self._write(self.values_path(metric, inputs), lambda path: pq.write_table(table, path))
+
+    def fingerprint(self) -> str:
+        """Name the metrics there are."""
+        found = json.dumps([asdict(metric) for metric in self.listed().values()])
+        return hashlib.sha256(found.encode()).hexdigest()[:12]
+
+    def _save(self, known: dict[str, OwnMetric]) -> None:
+        text = json.dumps([asdict(metric) for metric in known.values()], indent=2)
+        self._write(self._folder / FILE, lambda path: path.write_text(text, encoding="utf-8"))
+
+    def _write(self, path: Path, write: Any) -> None:
+        staged = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+        with writing(path):
+            path.parent.mkdir(exist_ok=True)
+            write(staged)
+            sync(staged)
+            staged.replace(path)
+            sync(path.parent)
+
+
+def _check(metric: OwnMetric) -> None:
+    if not isinstance(metric.name, str) or not _NAME.fullmatch(metric.name):
+        raise ParameterError(
+            f"'{metric.name}' cannot name a metric.",
+            hint="Names are small letters, digits and underscores: small_and_dark.",
+        )
+    if metric.name in _TAKEN or metric.name in metrics():
+        raise ParameterError(f"The name '{metric.name}' is taken.")
+    if metric.target not in TARGETS:
+        raise ParameterError(f"target is '{metric.target}'; expected one of {', '.join(TARGETS)}.")
+    if metric.direction not in DIRECTIONS:
+        raise ParameterError(
+            f"direction is '{metric.direction}'; expected one of {', '.join(DIRECTIONS)}."
+        )
+    if (metric.sql is None) == (metric.function is None):
+        raise ParameterError("A metric is either an SQL expression or a function.")

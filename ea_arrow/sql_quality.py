@@ -1,0 +1,196 @@
+"""The views of quality metrics: built-in values from files, metrics of the user's own on top."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+import duckdb
+import pyarrow as pa
+
+from ea_arrow import cache
+from ea_arrow.errors import QueryError
+from ea_arrow.quality.engine import PARTNER, quality, wide_spec
+from ea_arrow.quality.images import image_quality, image_spec
+from ea_arrow.quality.own import OwnMetrics
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from ea_arrow.derived import Results
+    from ea_arrow.quality.declared import Target
+    from ea_arrow.quality.own import OwnMetric
+    from ea_arrow.schema import TableSpec
+    from ea_arrow.store import Store
+
+LONG: Final = "quality"
+WIDE: Final[dict[str, Target]] = {
+    "prediction_quality": "prediction",
+    "label_quality": "label",
+    "image_quality": "image",
+}
+KEYS: Final[dict[Target, tuple[str, ...]]] = {
+    "prediction": ("iteration", "prediction_id"),
+    "label": ("label_id",),
+    "image": ("data_hash", "frame"),
+}
+_BESIDE: Final = {  # what an own expression may use besides the metrics
+    "prediction": "predictions_details",
+    "label": "labels_details",
+    "image": "data_units",
+}
+_DOUBLED: Final = ("iteration", "prediction_id", "label_id", "unit_id", "data_hash", "frame")
+_TEXTS: Final = (PARTNER, "error")  # columns of the wide views that are no metrics
+
+
+class QualityViews:
+    """Makes the views that a statement names.
+
+    Args:
+        connection: Where.
+        store: The project.
+        results: Its answers.
+        own: Metrics of the user's own; by default those that the project keeps.
+    """
+
+    def __init__(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        store: Store,
+        results: Callable[[], Results],
+        own: Sequence[OwnMetric] | None = None,
+    ) -> None:
+        self.connection, self.store, self._results = connection, store, results
+        self._given = own
+
+    def named(self, sql: str) -> dict[str, list[OwnMetric]]:
+        """The wide views that a statement needs, each with the metrics of the user's own."""
+        everything = _is_named(LONG, sql)
+        names = [name for name in WIDE if everything or _is_named(name, sql)]
+        if not names:
+            return {}
+        own = list(OwnMetrics(self.store).listed().values()) if self._given is None else self._given
+        return {name: [m for m in own if m.target == WIDE[name]] for name in names}
+
+    def built_in(
+        self,
+        names: dict[str, list[OwnMetric]],
+        of_files: Callable[[TableSpec, list[Path]], None],
+        of_table: Callable[[TableSpec, pa.Table], None],
+    ) -> None:
+        """Make the tables under the views: built-in values, and those of functions.
+
+        Args:
+            names: What :meth:`named` returned.
+            of_files: Makes a view of Parquet files.
+            of_table: Makes one of a table.
+        """
+        for name, own in names.items():
+            spec, found = self._values(WIDE[name])
+            files = [result for result in found if not isinstance(result, pa.Table)]
+            if files and len(files) == len(found):
+                of_files(spec, files)
+            else:
+                tables = [cache.read(result) for result in found]
+                of_table(spec, pa.concat_tables(tables) if tables else spec.arrow.empty_table())
+            for metric in own:
+                if metric.function is not None:
+                    self.connection.register(f"own_{metric.name}", self._kept(metric))
+
+    def on_top(self, names: dict[str, list[OwnMetric]], sql: str) -> None:
+        """Make the views themselves; their expressions are bound here, with files locked away.
+
+        Raises:
+            QueryError: An expression of the user's own is wrong.
+        """
+        for name, own in names.items():
+            self.connection.execute(f"CREATE VIEW {name} AS {self._select(WIDE[name], own)}")
+        if names and _is_named(LONG, sql):
+            self.connection.execute(f"CREATE VIEW {LONG} AS {self._long()}")
+
+    def _values(self, target: Target) -> tuple[TableSpec, list[Any]]:
+        results = self._results()
+        if target == "image":
+            spec, found = image_spec(), [image_quality(self.store, results)]
+        elif target == "label":
+            spec, found = wide_spec(target), [quality(results, None)]
+        else:
+            iterations = self.store.iterations().values()
+            spec, found = wide_spec(target), [quality(results, one) for one in iterations]
+        renamed = type(spec)(f"measured_{target}", spec.doc, spec.columns)
+        return renamed, found
+
+    def _kept(self, metric: OwnMetric) -> pa.Table:
+        """The values of a function, of all iterations that it was computed for."""
+        results, own = self._results(), OwnMetrics(self.store)
+        if metric.target == "prediction":
+            inputs = {i.name: results.fingerprint(i) for i in self.store.iterations().values()}
+        else:
+            inputs = {"": results.fingerprint(None)}
+        keys = [(k, pa.int64() if k in ("prediction_id", "label_id", "frame") else pa.string())
+                for k in KEYS[metric.target]]  # fmt: skip
+        schema = pa.schema([*keys, ("value", pa.float64())])
+        paths = (own.values_path(metric, fingerprint) for fingerprint in inputs.values())
+        tables = [cache.readable(path) for path in paths if path.is_file()]
+        found = [table.cast(schema) for table in tables if table is not None]
+        return pa.concat_tables(found) if found else schema.empty_table()
+
+    def _select(self, target: Target, own: Sequence[OwnMetric]) -> str:
+        keys = ", ".join(KEYS[target])
+        source = f"measured_{target}"
+        if not own:
+            return f"SELECT * FROM {source}"
+        spec = image_spec() if target == "image" else wide_spec(target)
+        shown = [f'"{name}"' for name in spec.names]
+        beside = _BESIDE[target]
+        doubled = ", ".join(n for n in spec.names if n in _DOUBLED)
+        inner = (
+            f"SELECT b.*, m.* EXCLUDE ({doubled}) FROM {source} m JOIN {beside} b USING ({keys})"
+        )
+        for metric in own:
+            shown.append(f'"{metric.name}"')
+            if metric.sql is not None:
+                value = f'CAST(({expression(metric.sql)}) AS DOUBLE) AS "{metric.name}"'
+                inner = f"SELECT *, {value} FROM ({inner})"
+            else:
+                value = f'o.value AS "{metric.name}"'
+                inner = (
+                    f"SELECT i.*, {value} FROM ({inner}) i "
+                    f"LEFT JOIN own_{metric.name} o USING ({keys})"
+                )
+        return f"SELECT {', '.join(shown)} FROM ({inner})"
+
+    def _long(self) -> str:
+        parts = []
+        for name, target in WIDE.items():
+            iteration = "iteration" if target == "prediction" else "NULL::VARCHAR"
+            key = "unit_id" if target == "image" else f"{target}_id"
+            keys = [*dict.fromkeys([*KEYS[target], key, "data_hash", "frame"])]
+            drop = [text for text in _TEXTS if text != ("error" if target != "image" else PARTNER)]
+            parts.append(
+                f"SELECT '{target}' AS target, {iteration} AS iteration, {key} AS target_id, "
+                f"data_hash, frame, metric, value FROM (UNPIVOT (SELECT * EXCLUDE "
+                f"({', '.join(drop)}) FROM {name}) ON COLUMNS(* EXCLUDE ({', '.join(keys)})) "
+                "INTO NAME metric VALUE value)"
+            )
+        return " UNION ALL ".join(parts)
+
+
+def expression(sql: str) -> str:
+    """Return an SQL expression as DuckDB understands it; comments are gone.
+
+    Raises:
+        QueryError: It is not one expression.
+    """
+    try:
+        return str(duckdb.SQLExpression(sql))
+    except duckdb.Error as error:
+        raise QueryError(
+            f"'{sql}' is not an SQL expression: {error}",
+            hint="For example: relative_w * relative_h * confidence",
+        ) from error
+
+
+def _is_named(name: str, sql: str) -> bool:
+    return re.search(rf"\b{name}\b", sql, re.IGNORECASE) is not None
