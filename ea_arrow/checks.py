@@ -317,8 +317,12 @@ class Checks:
             **numbers,
         }
 
-    def keys(self) -> NDArray[np.uint64]:
-        """A 64-bit key of each row's content: equal rows have equal keys."""
+    def keys(self, *, ids: bool = True) -> NDArray[np.uint64]:
+        """A 64-bit key of each row's content: equal rows have equal keys.
+
+        Args:
+            ids: Whether rows that differ in nothing but the source's id are different.
+        """
         parts = [self.unit, self.class_row, self.format]
         parts += [self.box[:, i] for i in range(4)]
         parts += [self.theta, self.area, _numbers(self.raw, "confidence")]
@@ -328,7 +332,7 @@ class Checks:
             self.raw.column(name).fill_null(False).to_numpy(zero_copy_only=False).astype(np.int64)
             for name in ("is_crowd", "is_ignored")
         ]
-        for name in ("track_id", "option_hash", "source_id"):
+        for name in ("track_id", "option_hash", *(("source_id",) if ids else ())):
             column = self.raw.column(name).cast(pa.binary())
             parts.append(row_keys.of_bytes(column) if column.null_count < self.n else absent)
         has_mask, has_polygon = self.has_mask.any(), self.has_polygon.any()

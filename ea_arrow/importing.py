@@ -120,12 +120,13 @@ def import_predictions(
 
 
 def describe_source(paths: Sequence[Path]) -> dict[str, Any]:
-    """Name, size and SHA-256 of a source file; of a directory or many files, of all together."""
+    """Name, size, SHA-256 and path of a source; of a directory or many files, of all together."""
     first = paths[0]
     if len(paths) == 1 and not first.is_dir():
         with first.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return {"name": first.name, "bytes": first.stat().st_size, "sha256": digest}
+        size = first.stat().st_size
+        return {"name": first.name, "bytes": size, "sha256": digest, "path": str(first)}
     root = first if len(paths) == 1 else first.parent
     inner = paths if len(paths) > 1 else sorted(p for p in root.rglob("*") if p.is_file())
     total, size = hashlib.sha256(), 0
@@ -137,7 +138,8 @@ def describe_source(paths: Sequence[Path]) -> dict[str, Any]:
         total.update(path.name.encode(errors="replace") + b"\0" + own)
         size += path.stat().st_size
     files = len(inner)
-    return {"name": root.name, "bytes": size, "sha256": total.hexdigest(), "files": files}
+    described = {"name": root.name, "bytes": size, "sha256": total.hexdigest()}
+    return described | {"files": files, "path": str(root)}
 
 
 def _grouped(sources: Sequence[Path]) -> list[list[Path]]:

@@ -7,22 +7,25 @@ a crash in between leaves the labels as they were.
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ea_arrow.errors import RejectedRowsError
+from ea_arrow.errors import RejectedRowsError, SourceError
 from ea_arrow.files import FileWriter, sync, writing
 from ea_arrow.label_joining import class_columns, join_classes, join_units
+from ea_arrow.ledger import Ledger
 from ea_arrow.lookup import ClassIndex
 from ea_arrow.normalise import Normaliser
 from ea_arrow.publication import keep_messages, new_import_id
 from ea_arrow.rejects import reject_rows
-from ea_arrow.schema import DATA_UNITS, LABELS, REJECTS
-from ea_arrow.sources.base import Coordinates
+from ea_arrow.row_keys import Duplicates, Seen
+from ea_arrow.schema import DATA_UNITS, LABELS, RAW, REJECTS
+from ea_arrow.sources.base import Coordinates, raw_batch
+from ea_arrow.sources.images import KnownImages
 from ea_arrow.sources.registry import read_ground_truth
 from ea_arrow.store import ONTOLOGY
 from ea_arrow.tables import DataFile
@@ -31,7 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from ea_arrow.ledger import Ledger
     from ea_arrow.ontology import Ontology
     from ea_arrow.sources.base import GroundTruth
     from ea_arrow.sources.formats import Reading
@@ -89,17 +91,43 @@ def add_labels(store: Store, source: Path, options: LabelOptions) -> LabelResult
         RejectedRowsError: Rows were refused under ``strict``.
         ConflictError: Another process changed the labels meanwhile.
     """
-    truth = read_ground_truth(source, options.format, options.reading)
-    return _Addition(store, truth, options, source.name).run()
+    truth, by_images = _read(store, source, options)
+    return _Addition(store, truth, options, source.name, by_images=by_images).run()
+
+
+def _read(store: Store, source: Path, options: LabelOptions) -> tuple[GroundTruth, bool]:
+    """Read the ground truth; sizes it lacks are those of the project's own data units.
+
+    Returns:
+        The ground truth, and whether its data units may be images that it says nothing of.
+    """
+    try:
+        truth = read_ground_truth(source, options.format, options.reading)
+    except SourceError as error:
+        wants_images = error.hint is not None and "--images" in error.hint
+        if options.reading.images is not None or not wants_images:
+            raise
+        known = replace(options.reading, images=KnownImages(store.data_units()))
+        return read_ground_truth(source, options.format, known), True
+    return truth, options.reading.images is not None
 
 
 class _Addition:
     """The steps of adding labels, decided on what the project holds when it is made."""
 
     def __init__(
-        self, store: Store, truth: GroundTruth, options: LabelOptions, source: str
+        self,
+        store: Store,
+        truth: GroundTruth,
+        options: LabelOptions,
+        source: str,
+        *,
+        by_images: bool,
     ) -> None:
         self.store, self.truth, self.options, self.source = store, truth, options, source
+        self.by_images = by_images
+        self.named: set[str] = set()
+        """The data units that labels were of, as the source names them."""
         self.import_id = new_import_id()
         self.labels, self.rejects = store.table(LABELS), store.table(REJECTS)
         self.live = self.labels.files()
@@ -136,8 +164,11 @@ class _Addition:
             translation.coordinates,
             "labels",
             first_id=0 if first is None else first + 1,
+            seen=Seen(),
         )
-        for raw in translation.batches():
+        if not self.options.replace:
+            self._remember(normalise)
+        for raw in translation.batches(self.named):
             batch = normalise(raw)
             kept.write(batch.rows)
             if batch.rejected.num_rows:
@@ -149,9 +180,34 @@ class _Addition:
         ledger = normalise.finish()
         for note, number in self.truth.notes.items():
             ledger.count(note, [], number, reject=False)
-        if self.units.key is not None:
+        if self.units.key is not None and self.units.key != "data hash":
             ledger.choices.append(f"data units matched by {self.units.key}")
         return ledger
+
+    def _remember(self, normalise: Normaliser) -> None:
+        """Let labels that are there already be found again: each counts once."""
+        columns = [name for name in RAW.names if name in self.before.schema.names]
+        n = len(self.before)
+        rows = {name: self.before[name].combine_chunks() for name in columns}
+        rows["unit"] = self.before["data_hash"].combine_chunks()
+        rows["class_ref"] = self.before["feature_hash"].combine_chunks()
+        rows["source_row"] = pa.array(np.arange(n))
+        first, coordinates = normalise.next_id, normalise.coordinates
+        normalise.coordinates = replace(coordinates, relative=False)
+        normalise(raw_batch(rows, n))
+        normalise.coordinates, normalise.next_id = coordinates, first
+        normalise.ledger, normalise.duplicates = Ledger(), Duplicates()
+
+    def _covered(self) -> pa.Array:
+        """The data units whose labels the source is to replace, by the project's hashes."""
+        names = self.truth.data_units[self.truth.coordinates.unit_key].to_pylist()
+        covered = self.truth.covered
+        if covered is None and self.by_images:
+            covered = frozenset(self.named)
+        if covered is None:
+            return self.units.hashes
+        flags = pa.array([name in covered for name in names], pa.bool_())
+        return self.units.hashes.filter(flags)
 
     def _check(self, ledger: Ledger) -> None:
         if self.options.strict and ledger.rejected:
@@ -164,7 +220,7 @@ class _Addition:
         metadata = {"action": "labels add", "source": self.source, "kept": ledger.kept}
         add, remove, replaced = [kept.action()], list[DataFile](), 0
         if self.options.replace:
-            known = pc.is_in(self.before["data_hash"], self.units.hashes)
+            known = pc.is_in(self.before["data_hash"], self._covered())
             rest = self.before.filter(pc.invert(known))
             replaced = len(self.before) - len(rest)
             if replaced:
@@ -197,9 +253,14 @@ class _Translation:
         self._theirs = ClassIndex(truth.ontology.to_table(), given.class_key)
         self._classes = {name: _pair(known) for name, known in classes.items()}
 
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        """Yield the labels; those of unknown data units and classes keep their references."""
+    def batches(self, named: set[str]) -> Iterator[pa.RecordBatch]:
+        """Yield the labels; those of unknown data units and classes keep their references.
+
+        Args:
+            named: Where the data units are collected, as the source names them.
+        """
         for raw in self._truth.labels:
+            named.update(raw.column("unit").unique().drop_null().to_pylist())
             found = self._theirs.find_objects(raw.column("class_ref"))
             rows = pa.array(np.maximum(found, 0), mask=found < 0)
             hashes = self._theirs.objects["feature_hash"].combine_chunks()

@@ -28,7 +28,7 @@ REJECTS: Final[dict[str, str]] = {
     "invalid_data": "data cannot be read",
     "unsupported_shape": "shape is not supported",
     "unsupported_answer": "answer is not a radio option",
-    "repeated": "exact duplicate of an earlier row, dropped by --dedupe",
+    "repeated": "exact duplicate of a row that is there, dropped",
 }
 """Rules in the order in which a row that breaks several is counted, each with its meaning."""
 

@@ -85,7 +85,7 @@ class Normaliser:
         refused = checks.refused()
         if self.seen is not None:
             repeated = np.zeros(len(refused), dtype=bool)
-            repeated[~refused] = self.seen.again(checks.keys()[~refused])
+            repeated[~refused] = self.seen.again(checks.keys(ids=False)[~refused])
             checks.rules["repeated"] = repeated
             refused = refused | repeated
         rows = self._rows(checks, ~refused)

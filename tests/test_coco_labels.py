@@ -353,7 +353,7 @@ def test_gzip_is_read_transparently_whatever_the_name(tmp_path):
 
 
 def test_a_gzip_bomb_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(json_files, "MAX_UNPACKED", 10_000)
+    monkeypatch.setattr(json_files, "MAX_WHOLE", 10_000)
     path = tmp_path / "gt.json.gz"
     path.write_bytes(gzip.compress(b" " * 1_000_000))
     with pytest.raises(SourceError, match=r"unpacks from .* to more than"):

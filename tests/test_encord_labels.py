@@ -756,7 +756,10 @@ def test_a_file_that_is_no_database_is_refused(project):
     [
         (json.dumps([image_row()]), True),
         (json.dumps(image_row()), True),
-        ('{"ontology": {"objects": [', True),
+        ('{"ontology": {"objects": [{"id": "1", "featureNodeHash": "', True),
+        ('{"label_hash": "a", "data_hash": "b", "data_title": "', True),
+        ('{"ontology": {"terms": [', False),
+        ('[{"label_hash": "a", "score": 0.5}]', False),
         ('{"images": [], "annotations": [], "categories": []}', False),
         ('[{"image_id": 1}]', False),
         ("", False),

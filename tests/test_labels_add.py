@@ -189,3 +189,66 @@ def test_labels_stay_readable_as_the_iteration_saw_them(project, tmp_path):
 
     old = Table(Path(project.root) / ".ea-arrow" / "labels", LABELS, version=version)
     assert len(old.read()) == 3
+
+
+def test_labels_that_are_there_already_are_not_added_again(project, tmp_path):
+    again = truth(*GROUND_TRUTH["annotations"], MORE)
+    result = project.add_labels(write(tmp_path / "again.json", again))
+    assert labels_of(project) == [*OLD, (3, "two.jpg", "dog", 5)]
+    assert result.ledger.rejects == {"repeated": 3}
+    twice = project.add_labels(write(tmp_path / "twice.json", truth(MORE, MORE)))
+    assert twice.ledger.rejects == {"repeated": 2}
+
+
+def test_masks_and_polygons_that_are_there_are_known_again(tmp_path):
+    shapes = [
+        {"segmentation": [[0, 0, 8, 0, 8, 8]], "bbox": [0, 0, 8, 8]},
+        {"segmentation": {"size": [50, 100], "counts": [10, 20, 4970]}, "bbox": [0, 10, 1, 20]},
+    ]
+    rows = [{"image_id": 1, "category_id": 1} | shape for shape in shapes]
+    path = write(tmp_path / "gt.json", truth(*rows))
+    project = ea_arrow.init(tmp_path / "p", path)
+    assert project.add_labels(path).ledger.rejects == {"repeated": 2}
+    assert len(project.labels) == 2
+
+
+@pytest.fixture
+def corrected(tmp_path):
+    """YOLO labels of one.jpg alone, and that two.jpg has none: the file is there, and empty."""
+    folder = tmp_path / "corrected"
+    folder.mkdir()
+    (folder / "one.txt").write_text("0 0.5 0.5 0.2 0.4\n")
+    (folder / "classes.txt").write_text("cat\ndog\n")
+    return folder
+
+
+def test_sizes_are_those_the_project_knows(project, corrected):
+    result = project.add_labels(corrected)
+    assert labels_of(project) == [*OLD, (3, "one.jpg", "cat", 40)]
+    assert (result.new_data_units, result.new_classes) == (0, 0)
+
+
+def test_labels_of_data_units_that_a_source_does_not_speak_of_stay(project, corrected):
+    result = project.add_labels(corrected, replace=True)
+    assert labels_of(project) == [OLD[2], (3, "one.jpg", "cat", 40)]
+    assert result.replaced == 2
+
+
+def test_an_empty_label_file_says_that_there_is_nothing(project, corrected):
+    (corrected / "two.txt").write_text("")
+    result = project.add_labels(corrected, replace=True)
+    assert labels_of(project) == [(3, "one.jpg", "cat", 40)]
+    assert result.replaced == 3
+
+
+def test_a_table_of_images_replaces_the_labels_of_those_with_rows(project, tmp_path):
+    from PIL import Image
+
+    images = tmp_path / "images"
+    images.mkdir()
+    Image.new("L", (100, 50)).save(images / "one.jpg")
+    Image.new("L", (640, 480)).save(images / "two.jpg")
+    path = tmp_path / "labels.csv"
+    path.write_text("file_name,class_name,x,y,w,h\none.jpg,dog,1,2,3,4\n")
+    project.add_labels(path, replace=True, images=images)
+    assert labels_of(project) == [OLD[2], (3, "one.jpg", "dog", 1)]

@@ -110,6 +110,8 @@ def _report(
     kept = output.counted(ledger.kept, "prediction")
     output.note(f"{done} {kept} as '{name}' in {result.seconds:.2f} s")
     output.print_ledger(ledger)
+    if not ledger.read:
+        output.note("  Nothing was read: the files are of this format, but hold no predictions.")
     if ledger.rejected and result.published:
         command = suggested("query", "select * from rejects", directory=directory)
         output.note(f"  Refused rows are kept: {command}")

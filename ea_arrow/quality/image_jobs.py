@@ -1,4 +1,9 @@
-"""Measures images in parallel, each decoded once, and goes on where a killed run stopped."""
+"""Measures images in parallel, each decoded once, and goes on where a killed run stopped.
+
+Threads do the work: Pillow and NumPy let others run while they compute, and unlike processes they
+start at once and need nothing of the caller's script. Memory: an image takes about 10 bytes per
+pixel while it is measured, one per thread; of large ones there is one at a time.
+"""
 
 from __future__ import annotations
 
@@ -102,10 +107,6 @@ def measure_images(
     state of its file (size and time of change, or the object store's ETag) are the same. An image
     that cannot be read or decoded costs its own row.
 
-    Threads do the work: Pillow and NumPy let others run while they compute, and unlike processes
-    they start at once and need nothing of the caller's script. Memory: an image takes about 10
-    bytes per pixel while it is measured, one per thread; of large ones there is one at a time.
-
     Args:
         uris: Where each image is: a path, ``file://``, or what fsspec opens (``s3://``, ``gs://``,
             ``az://``, ``https://``); None where it is not known.
@@ -134,13 +135,11 @@ def measure_images(
             done += len(rows)
             if progress is not None:
                 progress(done, len(jobs))
-    table = pa.concat_tables([*reversed(parts.written), table])
-    names = _names(table["data_hash"], table["frame"])
-    if parts.written and len(kept) + len(parts.written) > 1:
-        parts.join(table.take(pc.index_in(names.unique(), value_set=names)))
-    table = table.take(pc.index_in(_wanted(keys, frames), value_set=names))
+    table = parts.join(table)
+    rows = pc.index_in(_wanted(keys, frames), value_set=_names(table["data_hash"], table["frame"]))
+    table = table.take(rows).drop_columns(["stamp"])
     failed = len(table) - table["error"].null_count
-    return Measured(table.drop_columns(["stamp"]), parts.rows, len(keys) - parts.rows, failed)
+    return Measured(table, parts.rows, len(keys) - parts.rows, failed)
 
 
 def _names(hashes: Any, frames: Any) -> Any:
@@ -200,7 +199,7 @@ class _Parts:
     def __init__(self, folder: Path, kept: list[Path]) -> None:
         self.rows = 0
         self.written: list[pa.Table] = []
-        self._folder, self._old = folder, list(kept)
+        self._folder, self._there = folder, list(kept)
         self._number = int(kept[-1].name[5:13]) + 1 if kept else 0
         self._pending: list[Row] = []
         self._since = time.monotonic()
@@ -219,12 +218,24 @@ class _Parts:
         if len(self._pending) >= PART_IMAGES or late:
             self._flush()
 
-    def join(self, table: pa.Table) -> None:
-        """Put one part with all that is known in the place of all parts."""
-        old = self._old.copy()
-        self._write(table)
-        for path in old:
-            path.unlink(missing_ok=True)
+    def join(self, known: pa.Table) -> pa.Table:
+        """Put one part in the place of all, if there are several.
+
+        Args:
+            known: The rows that were there, the newest first.
+
+        Returns:
+            The newest row of each image.
+        """
+        table = pa.concat_tables([*self.written, known])
+        names = _names(table["data_hash"], table["frame"])
+        table = table.take(pc.index_in(names.unique(), value_set=names))
+        old = self._there.copy()
+        if self.written and len(old) > 1:
+            self._write(table)
+            for path in old:
+                path.unlink(missing_ok=True)
+        return table
 
     def _flush(self) -> None:
         self._since = time.monotonic()
@@ -246,7 +257,7 @@ class _Parts:
                 hidden.unlink(missing_ok=True)
             sync(self._folder)
         self._number += 1
-        self._old.append(path)
+        self._there.append(path)
 
 
 # What threads do

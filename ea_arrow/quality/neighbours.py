@@ -158,7 +158,7 @@ def annotation_quality(neighbours: Neighbours, klass: Ints) -> Floats:
     index = neighbours.index[:, :VOTERS]
     theirs = np.where(index >= 0, klass[index], -1)
     votes = np.count_nonzero((theirs >= 0) & (klass >= 0)[:, np.newaxis], axis=1)
-    same = np.count_nonzero((theirs >= 0) & (theirs == klass[:, np.newaxis]), axis=1)
+    same = np.count_nonzero(theirs == klass[:, np.newaxis], axis=1)
     return _share(same, votes)
 
 

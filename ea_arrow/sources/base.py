@@ -98,6 +98,9 @@ class GroundTruth:
         coordinates: How the labels name data units and classes.
         notes: Counted peculiarities of the source that changed nothing that is kept, for the
             ledger (``{"annotations without id": 3}``).
+        covered: The data units that the source says something of, if only that they have no
+            labels, as ``coordinates.unit_key`` names them. None: all, or, where data units are
+            images of a directory, those with labels.
     """
 
     data_units: pa.Table
@@ -105,6 +108,7 @@ class GroundTruth:
     labels: Iterator[pa.RecordBatch]
     coordinates: Coordinates
     notes: dict[str, int]
+    covered: frozenset[str] | None = None
 
 
 def raw_batch(columns: Mapping[str, pa.Array], rows: int) -> pa.RecordBatch:

@@ -130,6 +130,7 @@ def _sniff(sample: Sample) -> bool:
 
 LABELS: Final = LabelFormat(
     name="classification",
+    fixed=True,
     doc="Classes of whole images: a table of data unit and class",
     about="CSV, TSV, lines of JSON, Parquet or Arrow. A column of the data unit (data_hash, "
     "image_id, file_name, …) and one of the class (class, class_name, label, class_index, …). The "

@@ -309,6 +309,7 @@ def _adds_up(sample: Sample, plan: Plan, names: Sequence[str]) -> bool:
 
 PREDICTIONS: Final = PredictionFormat(
     name="classification",
+    fixed=True,
     doc="Classes of whole images: a long or wide table, or an npz of probabilities",
     about="CSV, TSV, lines of JSON, Parquet or Arrow. Long: a column of the data unit (data_hash, "
     "image_id, file_name, …), one of the class (class, class_name, label, class_index, …) and "

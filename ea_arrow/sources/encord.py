@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 COORDINATES = Coordinates(relative=True, unit_key="data_hash", class_key="feature_hash", reach=0)
 
 EXPECTED = "Encord label rows: JSON with a label row, a list of them, or {ontology, label_rows}"
-_MARKS = (b'"label_rows"', b'"label_hash"', b'"data_units"')
+_MARKS = (b'"label_rows"',), (b'"data_units"',), (b'"label_hash"', b'"data_hash"')
+_WRAPPED = b'"ontology"', b'"featureNodeHash"'
+"""What a file of label rows has in its head: all of one of these; or it begins with an ontology."""
 _SHOWN = 5
 
 
@@ -35,9 +37,10 @@ def sniff_ground_truth(sample: Sample) -> bool:
             (path / ONTOLOGY).is_file() and (path / "data").is_dir()
         )
     head = sample.head
-    return head.startswith((b"{", b"[")) and (
-        any(mark in head for mark in _MARKS) or head[1:].lstrip().startswith(b'"ontology"')
-    )
+    if not head.startswith((b"{", b"[")):
+        return False
+    wrapped = head[1:].lstrip().startswith(_WRAPPED[0]) and _WRAPPED[1] in head
+    return wrapped or any(all(mark in head for mark in marks) for marks in _MARKS)
 
 
 def read_ground_truth(path: Path | str, ontology: Path | str | None = None) -> GroundTruth:
@@ -211,6 +214,7 @@ def _read(files: Files, reading: Reading) -> GroundTruth:
 
 LABELS: Final = LabelFormat(
     name="encord",
+    fixed=True,
     doc="Encord Active project directory, or Encord label rows as JSON",
     about="A project directory (project_meta.yaml or prisma.db), or the JSON of label rows as the "
     "Encord SDK writes them, with ontology.json beside.",

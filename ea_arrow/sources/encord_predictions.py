@@ -49,6 +49,7 @@ def _rows(listed: list[LabelRow], parser: LabelParser) -> Iterator[Row]:
 
 PREDICTIONS: Final = PredictionFormat(
     name="encord",
+    fixed=True,
     doc="Encord label rows as JSON, with confidences",
     about="Label rows as the Encord SDK writes them (LabelRowV2.to_encord_dict): one, a list of "
     "them, or an object with label_rows; each object and classification has a confidence. "

@@ -21,7 +21,7 @@ from ea_arrow.sources.fiftyone_values import (
     plain,
 )
 from ea_arrow.sources.formats import Files, LabelFormat, Option, PredictionFormat, Reading
-from ea_arrow.sources.images import Images
+from ea_arrow.sources.images import opened
 from ea_arrow.sources.json_files import read_json
 from ea_arrow.sources.json_records import (
     JsonSource,
@@ -147,7 +147,7 @@ def _with_sizes(samples: list[_Sample], reading: Reading) -> list[_Sample]:
     """The samples, with sizes from the images where they have no metadata."""
     if reading.images is None or all(sample.size for sample in samples):
         return samples
-    images = Images(reading.images)
+    images = opened(reading.images)
     found = {
         index: path
         for index, sample in enumerate(samples)

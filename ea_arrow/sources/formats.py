@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ea_arrow.sources.base import GroundTruth, PredictionSource
+    from ea_arrow.sources.images import Images
     from ea_arrow.sources.samples import Sample
 
 Layout = Literal["xywh", "xyxy", "cxcywh", "yxhw", "yxyx"]
@@ -28,7 +29,8 @@ class Reading:
         relative: Coordinates are fractions of the data unit, or pixels; None: as the format has
             them.
         one_based: Pixels are counted from 1 and corners are inclusive, as in VOC's devkit.
-        images: The directory of the images, for ground truth that lacks their sizes.
+        images: The directory of the images, for ground truth that lacks their sizes; or what is
+            known of them.
         ontology: The ontology of Encord label rows, where it is a file of its own.
         options: The format's own options, by name; checked against its declaration.
     """
@@ -36,7 +38,7 @@ class Reading:
     box: Layout | None = None
     relative: bool | None = None
     one_based: bool = False
-    images: Path | None = None
+    images: Path | Images | None = None
     ontology: Path | None = None
     options: Mapping[str, str] = field(default_factory=dict)
 
@@ -106,6 +108,8 @@ class Format:
         options: The format's own options.
         many: A source is a directory, or several files, rather than a single one.
         sniff: Whether a file or directory is of this format, from a sample of it.
+        fixed: The caller cannot say how boxes are meant: the format names their numbers and units,
+            or has none.
     """
 
     name: str
@@ -115,6 +119,25 @@ class Format:
     sniff: Callable[[Sample], bool]
     options: tuple[Option, ...] = ()
     many: bool = False
+    fixed: bool = False
+
+    def check_reading(self, reading: Reading) -> None:
+        """Check what the caller knows: an option that changes nothing would mislead.
+
+        Raises:
+            SourceError: An option is unknown, has another value than its choices, or says how boxes
+                are meant that the format leaves in no doubt.
+        """
+        self.check(reading.options)
+        said = {
+            "--box": reading.box is not None,
+            "--relative and --pixels": reading.relative is not None,
+            "--one-based": reading.one_based,
+        }
+        for name, is_given in said.items():
+            if is_given and self.fixed:
+                message = f"{name} cannot be given for '{self.name}': it leaves no choice of that."
+                raise SourceError(message, hint=f"See 'ea-arrow formats {self.name}'.")
 
     def check(self, options: Mapping[str, str]) -> None:
         """Check options against the declaration.

@@ -33,6 +33,11 @@ _DO_NOT_WAIT: Final = getattr(os, "O_NONBLOCK", 0)
 Size = tuple[int, int]
 
 
+def opened(images: Path | Images) -> Images:
+    """The images of a directory, or those that are known already."""
+    return images if isinstance(images, Images) else Images(images)
+
+
 class Images:
     """The image files below a directory.
 
@@ -57,7 +62,10 @@ class Images:
         self._rotated: set[str] = set()
         self._odd: dict[str, str] = {}
         """Paths on disk of names that UTF-8 cannot hold, by the name that is shown."""
-        self.paths = self._listed()
+        self._index(self._listed())
+
+    def _index(self, paths: list[str]) -> None:
+        self.paths = paths
         self._known = frozenset(self.paths)
         self._names: dict[str, list[str]] = {}
         self._stems: dict[str, list[str]] = {}
@@ -195,6 +203,35 @@ class Images:
             self._rotated.add(path)
             return size[1], size[0]
         return size
+
+
+class KnownImages(Images):
+    """The data units of a project in the place of image files: their sizes are known.
+
+    Args:
+        data_units: ``DATA_UNITS``.
+    """
+
+    def __init__(self, data_units: pa.Table) -> None:
+        self.root = Path("the project")
+        self.unreadable: list[str] = []
+        self._rotated, self._odd = set(), {}
+        named = zip(
+            *(data_units[n].to_pylist() for n in ("title", "source_id", "width", "height", "uri")),
+            strict=True,
+        )
+        rows = {clean_text(title or source or ""): row for title, source, *row in named}
+        self._sizes = {name: (row[0], row[1]) for name, row in rows.items()}
+        self._uris = {name: row[2] for name, row in rows.items()}
+        self._index(sorted(rows))
+
+    def sizes(self, paths: Sequence[str]) -> list[Size | None]:
+        """Sizes of data units by title."""
+        return [self._sizes.get(path) for path in paths]
+
+    def uri(self, path: str) -> str:
+        """The URI of a data unit, empty if it has none."""
+        return self._uris.get(path) or ""
 
 
 def _header(file: IO[bytes], name: str) -> tuple[Size | None, bool]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import gzip
 import json
+import os
 import zlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,11 @@ MAX_RATIO = 200
 MAX_UNPACKED = 2**31
 """A gzip file that unpacks to more than both is refused: JSON packs about 5 to 20 times."""
 
+MAX_WHOLE = 2**27
+"""The same where the file is read whole: parsed it takes many times its bytes."""
+
 _CHUNK = 2**24
+_NO_TEXT = bytes(8)
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -35,7 +40,7 @@ def read_json(path: Path, expected: str) -> Any:
     """
     hint = f"Give {expected}, complete and uncompressed or as .gz."
     try:
-        data = _read_bytes(path)
+        data = _read_bytes(path, expected)
         with garbage_collection_paused():
             return json.loads(data)
     except OSError as error:
@@ -46,6 +51,9 @@ def read_json(path: Path, expected: str) -> Any:
         raise SourceError(message, hint="Copy or download the file again.") from error
     except json.JSONDecodeError as error:
         raise SourceError(_json_message(path, error, expected), hint=hint) from error
+    except MemoryError as error:
+        message = f"{path} needs more memory than there is, to be read as {expected}."
+        raise SourceError(message, hint="Split it into several files.") from error
     except RecursionError as error:
         message = f"{path} is nested too deeply to be {expected}."
         raise SourceError(message, hint=hint) from error
@@ -66,24 +74,24 @@ def garbage_collection_paused() -> Iterator[None]:
             gc.enable()
 
 
-def _read_bytes(path: Path) -> bytes:
+def _read_bytes(path: Path, expected: str) -> bytearray:
+    data = bytearray()
     with path.open("rb") as file:
-        data = file.read()
-    if not data.startswith(_GZIP_MAGIC):
-        return data
-    limit = max(len(data) * MAX_RATIO, MAX_UNPACKED)
-    chunks, size = [], 0
-    with gzip.open(path) as unpacked:
-        while chunk := unpacked.read(_CHUNK):
-            chunks.append(chunk)
-            size += len(chunk)
-            if size > limit:
-                message = (
-                    f"{path} unpacks from {len(data):,} to more than {limit:,} bytes: more than "
-                    f"JSON ever does."
-                )
-                raise SourceError(message, hint="If the file is right, unpack it and give that.")
-    return b"".join(chunks)
+        packed = file.peek(2).startswith(_GZIP_MAGIC)
+        stream = gzip.GzipFile(fileobj=file) if packed else file
+        size = os.fstat(file.fileno()).st_size
+        limit = max(size * MAX_RATIO, MAX_WHOLE)
+        while chunk := stream.read(_CHUNK):
+            if _NO_TEXT in chunk:  # what holes in files and broken downloads consist of
+                at = len(data) + chunk.index(_NO_TEXT)
+                message = f"{path} is not JSON: it holds zeros from byte {at:,} on."
+                raise SourceError(f"{message} Expected {expected}.", hint="Copy the file again.")
+            data += chunk
+            if packed and len(data) > limit:
+                message = f"{path} unpacks from {size:,} to more than {limit:,} bytes"
+                hint = "If the file is right, unpack it and give that."
+                raise SourceError(f"{message}: more than JSON ever does.", hint=hint)
+    return data
 
 
 def _json_message(path: Path, error: json.JSONDecodeError, expected: str) -> str:

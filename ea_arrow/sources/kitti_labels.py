@@ -11,7 +11,7 @@ from ea_arrow.errors import SourceError
 from ea_arrow.ontology import Ontology, clean_text
 from ea_arrow.sources.base import Coordinates, GroundTruth, raw_batch
 from ea_arrow.sources.formats import Files, LabelFormat, Reading
-from ea_arrow.sources.images import SUFFIXES, Images
+from ea_arrow.sources.images import SUFFIXES, Images, opened
 from ea_arrow.sources.kitti_lines import (
     ABOUT,
     COLUMNS,
@@ -48,7 +48,7 @@ def read_ground_truth(files: Files, reading: Reading) -> GroundTruth:
         raise SourceError(message, hint=_NO_IMAGES)
     found = KittiFiles(files)
     notes: Counter[str] = Counter()
-    units, titles = _images_of(found, Images(reading.images), notes)
+    units, titles = _images_of(found, opened(reading.images), notes)
     return GroundTruth(
         data_units=units,
         ontology=_ontology(found),

@@ -103,6 +103,7 @@ def _score(result: Row, prediction: Row) -> float | None:
 
 PREDICTIONS: Final = PredictionFormat(
     name="label-studio",
+    fixed=True,
     doc="Label Studio JSON export or import, its predictions",
     about=ABOUT.replace("{which}", "predictions")
     + "A result's score counts, else that of its prediction. Where there are predictions of "

@@ -138,6 +138,7 @@ def _labels(
 
 LABELS: Final = LabelFormat(
     name="label-studio",
+    fixed=True,
     doc="Label Studio JSON export, its annotations",
     about=ABOUT.replace("{which}", "annotations")
     + "Every task is a data unit, also one without annotations, which then needs --images DIR for "

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from ea_arrow.errors import SourceError
 from ea_arrow.ontology import clean_text, cut, id_text
 from ea_arrow.sources.formats import Option, Reading
-from ea_arrow.sources.images import SUFFIXES, Images
+from ea_arrow.sources.images import SUFFIXES, opened
 from ea_arrow.sources.json_files import read_json
 from ea_arrow.sources.label_studio_values import (
     Size,
@@ -82,7 +82,7 @@ class Document:
             Task(f"task {index}", self._name(record, key, strip=strip), record)
             for index, record in enumerate(records)
         ]
-        self.images = Images(reading.images) if reading.images is not None else None
+        self.images = opened(reading.images) if reading.images is not None else None
 
     def _name(self, record: Row, key: str, *, strip: bool) -> str | None:
         data = record.get("data")

@@ -273,6 +273,7 @@ def _looks_like_labelme(sample: Sample) -> bool:
 
 LABELS: Final = LabelFormat(
     name="labelme",
+    fixed=True,
     doc="LabelMe JSON, one file per image",
     about="A directory of JSON files as LabelMe (and X-AnyLabeling) saves them, or one of them; "
     "every file is a data unit, also without shapes. Images may lie beside them.\n\n"

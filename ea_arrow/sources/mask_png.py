@@ -16,7 +16,7 @@ from ea_arrow.ontology import Ontology, cut
 from ea_arrow.parallel import each
 from ea_arrow.sources.base import Coordinates, GroundTruth, RawBuilder, RowError
 from ea_arrow.sources.formats import Files, LabelFormat, Option, PredictionFormat, Reading
-from ea_arrow.sources.images import Images
+from ea_arrow.sources.images import Images, opened
 from ea_arrow.sources.json_files import read_json
 from ea_arrow.sources.json_values import parse_number
 from ea_arrow.sources.mask_files import png_size, read_png
@@ -114,7 +114,7 @@ def read_ground_truth(files: Files, reading: Reading) -> GroundTruth:
     notes: Counter[str] = Counter()
     masks = masks_of(files, reading, notes, frames=False)
     if reading.images is not None:
-        masks, units = _joined(masks, Images(reading.images), notes)
+        masks, units = _joined(masks, opened(reading.images), notes)
     else:
         masks, units = _own_units(masks)
     ontology = _ontology(masks)
@@ -129,10 +129,16 @@ def read_ground_truth(files: Files, reading: Reading) -> GroundTruth:
 
 
 def _rows(masks: Masks, notes: Counter[str]) -> Iterator[tuple[MaskFile, Row]]:
-    """The objects of all files, several files read at once."""
+    """The objects of all files, several files read at once.
+
+    Raises:
+        SourceError: There is none, but void: what is left out is what the masks hold.
+    """
+    number, voids = 0, 0
     for begin in range(0, len(masks.files), _AT_ONCE):
         block = masks.files[begin : begin + _AT_ONCE]
         for file, (rows, void) in zip(block, each(lambda f: _read(f, masks), block), strict=True):
+            number, voids = number + len(rows), voids + void
             if void:
                 notes[
                     f"masks with pixels of value {masks.void}, left out as void "
@@ -140,6 +146,14 @@ def _rows(masks: Masks, notes: Counter[str]) -> Iterator[tuple[MaskFile, Row]]:
                 ] += 1
             for row in rows:
                 yield file, row
+    if voids and not number:
+        raise _nothing_but_void(masks)
+
+
+def _nothing_but_void(masks: Masks) -> SourceError:
+    what = f"{masks.background} and {masks.void}, and {masks.void} is left out as void"
+    message = f"{masks.files[0].path.parent}: the masks hold nothing but {what}: no row is left."
+    return SourceError(message, hint=f"If {masks.void} is an object: --option ignore=none.")
 
 
 def _batches(rows: Iterable[tuple[MaskFile, Row]]) -> Iterator[pa.RecordBatch]:
@@ -266,6 +280,8 @@ def _ontology(masks: Masks) -> Ontology:
         return Ontology.from_coco([{"id": _id(name), "name": name} for name in found])
     left_out = {str(masks.background), str(masks.void)}
     values = masks.names.keys() or {str(value) for value in _values(masks)}
+    if str(masks.void) in values and values <= left_out:
+        raise _nothing_but_void(masks)
     return Ontology.from_coco(
         [{"id": int(v), "name": masks.names.get(v, v)} for v in values if v not in left_out]
     )
@@ -312,6 +328,7 @@ _ABOUT: Final = (
 
 PREDICTIONS: Final = PredictionFormat(
     name="masks",
+    fixed=True,
     doc="PNG masks: index images of classes, or an image per instance",
     about=f"{_ABOUT}PNGs hold no confidence: it is 1 unless --option confidence=… gives another, "
     "or --option scores=FILE one per file. Index images named title__12.png are frame 12 of "
@@ -331,6 +348,7 @@ PREDICTIONS: Final = PredictionFormat(
 
 LABELS: Final = LabelFormat(
     name="masks",
+    fixed=True,
     doc="PNG masks: index images of classes, or an image per instance",
     about=f"{_ABOUT}Every index image is a data unit of its size, also without objects; with "
     "--images DIR every image is one. Classes are the names that --option names=FILE gives, or "

@@ -13,6 +13,7 @@ from ea_arrow.errors import SourceError
 from ea_arrow.ontology import Ontology, clean_text
 from ea_arrow.sources.base import Coordinates, GroundTruth, raw_batch
 from ea_arrow.sources.formats import Files, LabelFormat, Option, Reading
+from ea_arrow.sources.images import Images
 from ea_arrow.sources.mot_lines import (
     DETECTIONS,
     FIRST_FRAME,
@@ -184,10 +185,11 @@ def _sequences(files: MotFiles, reading: Reading) -> list[Frames]:
             message = f"{name}: there is another sequence named {sequence}."
             raise SourceError(message, hint="Give the directory of one split.")
         folders = [folder_of(path)]
-        if reading.images is not None:
-            folders.append(reading.images / sequence)
+        images = reading.images.root if isinstance(reading.images, Images) else reading.images
+        if images is not None:
+            folders.append(images / sequence)
             if len(files.paths) == 1:
-                folders.append(reading.images)
+                folders.append(images)
         found[sequence] = frames_of(sequence, folders, first)
     return [found[name] for name in sorted(found)]
 

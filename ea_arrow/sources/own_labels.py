@@ -13,7 +13,7 @@ from ea_arrow.errors import SourceError
 from ea_arrow.schema import RAW
 from ea_arrow.sources.base import Coordinates, GroundTruth
 from ea_arrow.sources.formats import Files, LabelFormat, Reading
-from ea_arrow.sources.images import Images
+from ea_arrow.sources.images import Images, opened
 from ea_arrow.sources.own_exports import CLASSES_FILE, UNITS_FILE, read_classes, read_units
 from ea_arrow.sources.own_tables import (
     ABOUT,
@@ -122,7 +122,7 @@ def label_units(
     if files.root.is_dir() and path.is_file():
         return read_units(path), plan.unit_key, lambda names: names
     if reading.images is not None:
-        images = Images(reading.images)
+        images = opened(reading.images)
         units = images.data_units()
         if images.unreadable:
             notes["images whose size cannot be read, left out"] += len(images.unreadable)

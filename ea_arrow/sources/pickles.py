@@ -270,6 +270,7 @@ def _sniff(sample: Sample) -> bool:
 
 PREDICTIONS: Final = PredictionFormat(
     name="pickle",
+    fixed=True,
     doc="pickled list of Encord Active or ea-arrow Prediction objects",
     about="A list or tuple of Prediction objects, of any pickle protocol, as Encord Active wrote "
     "them. Nothing in the file is executed. Coordinates are fractions of the data unit; data units "

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import stat
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from ea_arrow.errors import SourceError, did_you_mean
@@ -41,7 +44,6 @@ from ea_arrow.sources.samples import Sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from ea_arrow.sources.base import GroundTruth, PredictionSource
 
@@ -90,8 +92,7 @@ def open_predictions(
     Raises:
         SourceError: There is no such file, it is of no format known, or of several.
     """
-    for path in paths:
-        _check_exists(path)
+    check_paths(paths)
     reading = reading or Reading()
     rest = list(paths)
     while rest:
@@ -104,8 +105,37 @@ def open_predictions(
             if alike:
                 files = Files(first.parent, tuple(sorted(together)))
             rest = [p for p in rest if p not in together]
-        found.check(reading.options)
+        found.check_reading(reading)
         yield found, files, found.open(files, reading)
+
+
+def check_paths(paths: Sequence[Path]) -> None:
+    """Check files that are given together, before one of them is opened.
+
+    Args:
+        paths: The files and directories.
+
+    Raises:
+        SourceError: There is no such file, it is a pipe, or its rows would be read twice.
+    """
+    seen: dict[tuple[int, int], Path] = {}
+    folders: set[str] = set()
+    for path in paths:
+        _check_exists(path)
+        found = path.stat()
+        first = seen.setdefault((found.st_dev, found.st_ino), path)
+        if first is not path:
+            raise _twice(path, f"is the same file as {first}" if first != path else "is given twice")
+        if stat.S_ISDIR(found.st_mode):
+            folders.add(os.path.realpath(path))
+    for path in paths if folders else ():
+        above = next((str(p) for p in Path(os.path.realpath(path)).parents if str(p) in folders), "")
+        if above:
+            raise _twice(path, f"lies in {above}, which is given too")
+
+
+def _twice(path: Path, why: str) -> SourceError:
+    return SourceError(f"{path}: {why}; nothing was read.", hint="Give each file once.")
 
 
 def read_ground_truth(
@@ -124,7 +154,7 @@ def read_ground_truth(
     _check_exists(path)
     reading = reading or Reading()
     found = _named(LABELS, name) if name is not None else _detect_labels(path)
-    found.check(reading.options)
+    found.check_reading(reading)
     return found.read(Files(path, (path,)), reading)
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from ea_arrow.errors import SourceError
-from ea_arrow.sources.images import Images
+from ea_arrow.sources.images import Images, opened
 from ea_arrow.sources.truth import unit_table
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def source_ids(paths: Sequence[str]) -> list[str]:
     return [stem if taken[stem] == 1 else name for stem, name in zip(stems, whole, strict=True)]
 
 
-def sized_units(where: Path, rows: list[dict[str, Any]], images: Path | None) -> pa.Table:
+def sized_units(where: Path, rows: list[dict[str, Any]], images: Path | Images | None) -> pa.Table:
     """Make data units of rows, the sizes that are missing taken from image files.
 
     Args:
@@ -53,7 +53,7 @@ def sized_units(where: Path, rows: list[dict[str, Any]], images: Path | None) ->
     if images is None:
         message = f"{where}: {len(missing)} of {len(rows)} data units have no width and height"
         raise SourceError(f"{message}: {_some(missing)}.", hint=HINT)
-    directory = Images(images)
+    directory = opened(images)
     found = [directory.find(row["title"]) or directory.find(row["source_id"]) for row in missing]
     sizes = iter(directory.sizes([path for path in found if path is not None]))
     unknown = []

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from ea_arrow.errors import SourceError
 from ea_arrow.ontology import cut
-from ea_arrow.sources.images import SUFFIXES, Images
+from ea_arrow.sources.images import SUFFIXES, Images, opened
 from ea_arrow.sources.yaml_files import read_text
 from ea_arrow.sources.yolo_names import CLASSES_TXT
 
@@ -136,7 +136,7 @@ def pictures_of(reading: Reading) -> Pictures | None:
         raise SourceError("Give either the images or option sizes, not both.")
     if table is not None:
         return SizeTable(Path(table))
-    return Images(reading.images) if reading.images is not None else None
+    return opened(reading.images) if reading.images is not None else None
 
 
 def label_files(folder: Path) -> list[Path]:

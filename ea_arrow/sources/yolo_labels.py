@@ -180,6 +180,7 @@ def _read(files: Files, reading: Reading) -> GroundTruth:
             class_key="source_id",
         ),
         notes=dataset.notes,
+        covered=frozenset(unit for _, unit in own),
     )
 
 

@@ -321,6 +321,37 @@ def test_an_interrupted_run_keeps_what_it_found(tmp_path, decoded):
     assert not [thread for thread in threading.enumerate() if "ThreadPool" in thread.name]
 
 
+def test_the_newest_of_several_parts_counts(tmp_path, decoded):
+    uris, keys = write_images(tmp_path / "images", 3)
+    kept = tmp_path / "kept"
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    for seed in (7, 8, 9):
+        Image.fromarray(pixels(seed)).save(uris[1])
+        with pytest.raises(KeyboardInterrupt):
+            measure_images(uris, keys, kept, stop)
+    assert len(parts(kept)) == 3
+    decoded.clear()
+    found = measure_images(uris, keys, kept)
+    assert not decoded
+    assert found.table["perceptual_hash"][1].as_py() == examine(pixels(9))[1]
+
+
+def test_a_disk_that_failed_is_asked_again(tmp_path, monkeypatch):
+    uris, keys = write_images(tmp_path / "images", 2)
+
+    def failing(_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(image_jobs, "decode", failing)
+        found = measure_images(uris, keys, tmp_path / "kept")
+    assert found.table["error"].to_pylist() == ["cannot be read: Input/output error"] * 2
+    assert measure_images(uris, keys, tmp_path / "kept").failed == 0
+
+
 KILLED = """
 import sys, time
 from pathlib import Path
