@@ -151,6 +151,20 @@ def _wanted(keys: Sequence[str], frames: Sequence[int]) -> Any:
     return _names(pa.array(keys, pa.string()), pa.array(frames, pa.int64()))
 
 
+def known_images(folder: Path, keys: Sequence[str], frames: Sequence[int]) -> pa.Table:
+    """What earlier runs kept of images, in the order asked for; null for those not measured yet.
+
+    Args:
+        folder: Where the results are kept; it need not be there.
+        keys: ``data_hash`` of each.
+        frames: Frame of each.
+    """
+    table, _ = _known(_parts_of(folder), keys, frames)
+    names = _names(table["data_hash"], table["frame"])
+    place = pc.index_in(_wanted(keys, frames), value_set=names)
+    return table.drop_columns(["stamp"]).take(place)
+
+
 # What earlier runs kept
 
 
@@ -161,6 +175,10 @@ def _kept(folder: Path) -> list[Path]:
         for left in folder.glob(".part-*"):  # by a run that was killed while it wrote
             if time.time() - left.stat().st_mtime > _LEFT_SECONDS:
                 left.unlink(missing_ok=True)
+    return _parts_of(folder)
+
+
+def _parts_of(folder: Path) -> list[Path]:
     return sorted(folder.glob(f"part-{'[0-9]' * 8}-*.parquet"))
 
 

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ea_arrow import cache
-from ea_arrow.quality import image_jobs
 from ea_arrow.quality.embeddings import Embeddings
 from ea_arrow.quality.engine import quality
+from ea_arrow.quality.image_jobs import known_images
 from ea_arrow.quality.near_duplicates import (
     image_near_duplicates,
     image_uniqueness,
@@ -67,7 +67,7 @@ def _compute(store: Store, results: Results) -> pa.Table:
     units = results.reader.data_units
     keys = {name: units[name] for name in ("unit_id", "data_hash", "frame")}
     hashes, frames = units["data_hash"].to_pylist(), units["frame"].to_pylist()
-    found = _known_images(store.folder / MEASURES, hashes, frames)
+    found = known_images(store.folder / MEASURES, hashes, frames)
     columns: dict[str, Any] = {name: found[name] for name in found.schema.names if name not in keys}
     near = near_duplicates(columns.pop("perceptual_hash").combine_chunks())
     columns["image_uniqueness"] = _nullable(image_uniqueness(near))
@@ -75,14 +75,6 @@ def _compute(store: Store, results: Results) -> pa.Table:
     columns |= _of_embeddings(store, results, units)
     columns |= _of_labels(results, units)
     return pa.table({**keys, **columns})
-
-
-def _known_images(folder: Path, hashes: list[str], frames: list[int]) -> pa.Table:
-    parts = sorted(folder.glob("part-*.parquet"))
-    table, _ = image_jobs._known(parts, hashes, frames)
-    wanted = image_jobs._wanted(hashes, frames)
-    place = pc.index_in(wanted, value_set=image_jobs._names(table["data_hash"], table["frame"]))
-    return table.drop_columns(["stamp"]).take(place)
 
 
 def _of_embeddings(store: Store, results: Results, units: pa.Table) -> dict[str, pa.Array]:
