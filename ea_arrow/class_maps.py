@@ -32,10 +32,17 @@ MOST_BYTES: Final = 1 << 24
 Hashes = tuple[str, str | None, str | None]
 """A class: its feature hash and, for an option of a classification, attribute and option."""
 
+_COCO: Final = {
+    "coco80": range(80),
+    "coco80-1": range(1, 81),
+    "coco91": tuple(COCO_CLASSES),
+}
+"""How COCO's classes are numbered, in their order."""
+
 _SHIFT: Final = re.compile(r"shift:([+-]?\d{1,9})")
 _HELP: Final = (
     f"--map takes a file, one of {', '.join(KEYS)}, shift:N, coco80 (indices 0…79 of COCO's "
-    "classes) or coco91 (COCO's category ids)."
+    "classes), coco80-1 (the same from 1) or coco91 (COCO's category ids)."
 )
 
 
@@ -100,19 +107,16 @@ def read_map(given: str | Path | Mapping[Any, Any], targets: Targets) -> dict[st
     shift = _SHIFT.fullmatch(word)
     if shift:
         return _shifted(targets, int(shift[1]))
-    if word in ("coco80", "coco91"):
-        numbers = (
-            enumerate(COCO_CLASSES) if word == "coco80" else zip(*[COCO_CLASSES] * 2, strict=True)
-        )
+    if word in _COCO:
         by_name = targets.by("name")
-        named = {str(number): by_name.get(COCO_CLASSES[c]) for number, c in numbers}
-        found = {number: hashes for number, hashes in named.items() if hashes}
+        named = zip(_COCO[word], COCO_CLASSES.values(), strict=True)
+        found = {str(number): by_name[name] for number, name in named if name in by_name}
         if not found:
             raise SourceError(f"The project has none of COCO's classes, which --map {word} needs.")
         return found
     path = Path(given)
     if not path.is_file():
-        near = did_you_mean(word, [*KEYS, "shift:1", "coco80", "coco91"])
+        near = did_you_mean(word, [*KEYS, "shift:1", *_COCO])
         hint = f"{near} {_HELP}" if near else _HELP
         raise SourceError(f"--map {word}: there is no such file.", hint=hint)
     return _resolved(_document(path), targets, str(path))

@@ -69,6 +69,8 @@ def numbering(references: Iterable[str], ids: dict[str, str]) -> list[str]:
     of_coco = len(names & set(COCO_CLASSES.values())) >= max(len(names) * 0.9, _COCO_LIKE)
     if of_coco and given[-1] <= 79 and given[0] >= 0 and max(known) > 80:
         found.append(f"{span} are indices of COCO's 80 classes: --map coco80")
+    if of_coco and given[0] == 1 and given[-1] == 80 and max(known) > 80:
+        found.append(f"{span} are COCO's 80 classes counted from 1: --map coco80-1")
     if of_coco and max(known) <= 80 and set(given) <= set(COCO_CLASSES):
         found.append(f"{span} are COCO's own category ids: --map coco91")
     for by, word in ((1, "higher"), (-1, "lower")):

@@ -68,7 +68,8 @@ class QualityWork:
         keys = [*dict.fromkeys([*KEYS[target], "data_hash", "frame"])]
         shown = ", ".join(f'"{column}"' for column in (*keys, *only)) if only else "*"
         where = f" WHERE iteration = {_literal(name)}" if name and target == "prediction" else ""
-        return Result(query(self._store, f"SELECT {shown} FROM {target}_quality{where}"))
+        sql = f"SELECT {shown} FROM {target}_quality{where}"
+        return Result(query(self._store, sql, measured=None if name is None else [name]))
 
     def quality_metrics(self) -> Result:
         """Every metric there is: name, what it is about, what it needs, and what it means."""
@@ -223,6 +224,7 @@ class QualityWork:
             f"frame_object_density){extra} FROM {target}_quality q {beside} "
             f"LEFT JOIN image_quality i ON i.data_hash = q.data_hash AND i.frame = q.frame {where} "
             f"ORDER BY q.{key}",
+            measured=[name],
         )
         outcome = matches.filter(matches[key].is_valid()).select([key, "outcome"])
         if target == "label":
@@ -277,6 +279,7 @@ class QualityWork:
             f"SELECT b.*, m.* EXCLUDE ({drop}) FROM {target}_quality m "
             f"JOIN {beside.get(target, 'data_units')} b USING ({keys}){where} ORDER BY ALL",
             own=[],
+            measured=None if name is None else [name],
         )
         return pl.DataFrame(table)
 

@@ -63,6 +63,7 @@ def query(
     *,
     only_named: bool = False,
     own: Sequence[OwnMetric] | None = None,
+    measured: Sequence[str] | None = None,
 ) -> pa.Table:
     """Run one SELECT over the project's views.
 
@@ -76,6 +77,7 @@ def query(
         question: Protocol, IoU threshold and type of ``matches``.
         only_named: Open no view that the statement does not name: faster, but others are missing.
         own: Quality metrics of the user's own; by default those that the project keeps.
+        measured: Iterations whose quality is asked for; by default all of them.
 
     Returns:
         The result.
@@ -93,7 +95,8 @@ def query(
             }
         )
         try:
-            views = _Views(connection, store, question or Question(), own, only_named=only_named)
+            views = _Views(connection, store, question or Question(), only_named=only_named)
+            views.quality = QualityViews(connection, store, views.results, own, measured)
             return _run(connection, views, sql)
         except (duckdb.Error, UnicodeError) as error:
             raise _failed(str(error)) from error
@@ -210,13 +213,12 @@ class _Views:
         connection: duckdb.DuckDBPyConnection,
         store: Store,
         question: Question,
-        own: Sequence[OwnMetric] | None,
         *,
         only_named: bool,
     ) -> None:
         self.connection, self.store, self.question = connection, store, question
         self.only_named = only_named
-        self.quality = QualityViews(connection, store, self._results, own)
+        self.quality = QualityViews(connection, store, self.results)
         self.measured: dict[str, list[OwnMetric]] = {}
         self.files: list[Path] = []
 
@@ -249,7 +251,8 @@ class _Views:
         """Make the views that expressions of the user's own are a part of."""
         self.quality.on_top(self.measured, sql)
 
-    def _results(self) -> derived.Results:
+    def results(self) -> derived.Results:
+        """The project's answers."""
         return derived.Results(self.store)
 
     def _of_files(self, spec: TableSpec, files: Sequence[Path]) -> None:
@@ -274,7 +277,7 @@ class _Views:
             self._of_table(spec, spec.arrow.empty_table())
             return
         iterations = self.store.iterations().values()
-        results = self._results()
+        results = self.results()
         found = [
             results.file_or_table(spec, iteration, question)
             for iteration in iterations

@@ -52,6 +52,7 @@ class QualityViews:
         store: The project.
         results: Its answers.
         own: Metrics of the user's own; by default those that the project keeps.
+        only: Iterations to look at; by default all of them.
     """
 
     def __init__(
@@ -60,9 +61,10 @@ class QualityViews:
         store: Store,
         results: Callable[[], Results],
         own: Sequence[OwnMetric] | None = None,
+        only: Sequence[str] | None = None,
     ) -> None:
         self.connection, self.store, self._results = connection, store, results
-        self._given = own
+        self._given, self._only = own, only
 
     def named(self, sql: str) -> dict[str, list[OwnMetric]]:
         """The wide views that a statement needs, each with the metrics of the user's own."""
@@ -116,8 +118,9 @@ class QualityViews:
         elif target == "label":
             spec, found = wide_spec(target), [quality(results, None)]
         else:
-            iterations = self.store.iterations().values()
-            spec, found = wide_spec(target), [quality(results, one) for one in iterations]
+            live = self.store.iterations().values()
+            wanted = [one for one in live if self._only is None or one.name in self._only]
+            spec, found = wide_spec(target), [quality(results, one) for one in wanted]
         renamed = type(spec)(f"measured_{target}", spec.doc, spec.columns)
         return renamed, found
 

@@ -62,7 +62,7 @@ class Transfers:
                 fits.
             classes: Which class of the project each class of the files is: a mapping to names,
                 ids or hashes, a file of one, or one of ``id``, ``name``, ``hash``, ``index``,
-                ``shift:N``, ``coco80``, ``coco91``.
+                ``shift:N``, ``coco80``, ``coco80-1``, ``coco91``.
             box: The order of a box's four numbers, if it is not the format's own.
             relative: Coordinates are fractions of the data unit, or pixels, if they are not what
                 the format has.

@@ -186,6 +186,7 @@ def test_coco_is_renumbered_by_the_names():
     # Index 11 is the twelfth class, the stop sign, whose category id is 13.
     found = applied("coco80", "0", "11", "79", classes=classes)
     assert found == [hashes["person"], hashes["stop sign"], hashes["toothbrush"]]
+    assert applied("coco80-1", "1", "12", "80", classes=classes) == found
     dense = Ontology.from_coco(
         [{"id": i, "name": n} for i, n in enumerate(COCO_CLASSES.values())]
     ).to_table()

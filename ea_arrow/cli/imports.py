@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from ea_arrow.project import Project
 
 
+LOW_AP50 = 0.2
+"""Below this an iteration may have been read as it was not meant."""
+
+
 @click.command("import")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--as", "name", help="Name of the iteration.", show_default="the first file's stem")
@@ -41,7 +45,7 @@ if TYPE_CHECKING:
 @click.option(
     "--map",
     "classes",
-    help="Which class of the project each is: a file, id, name, index, shift:N, coco80 or coco91.",
+    help="Which class each is: a file, id, name, index, shift:N, coco80, coco80-1 or coco91.",
 )
 @reading_options
 @click.option("--relative/--pixels", default=None, help="Coordinates are fractions, or pixels.")
@@ -121,8 +125,21 @@ def _report(
         from ea_arrow.cli.answers import print_metrics
 
         print_metrics(project, [name])
+    for words in _next(project, name, metrics=metrics):
+        output.note(f"Next: {suggested(*words, directory=directory)}")
+
+
+def _next(project: Project, name: str, *, metrics: bool) -> list[list[str]]:
+    """What to do with a new iteration: doubt it, if it looks wrong."""
+    if set(project.formats(name)) == {"classification"}:
+        return [["metrics", name, "--protocol", "classification"]]
     sql = f"select outcome, count(*) from matches where iteration = '{name}' group by all"
-    output.note(f"Next: {suggested('query', sql, directory=directory)}")
+    if not metrics:
+        return [["doctor", name], ["query", sql]]
+    found = project.metrics(name).to_arrow().to_pylist()
+    ap50 = [m["value"] for m in found if m["metric"] == "AP50" and m["feature_hash"] is None]
+    low = any(value is not None and value < LOW_AP50 for value in ap50)
+    return [["doctor", name], ["query", sql]] if low else [["query", sql]]
 
 
 @contextmanager
