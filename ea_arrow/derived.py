@@ -71,6 +71,13 @@ class Results:
         inputs = json.dumps({**self._shared, "predictions": files})
         return hashlib.sha256(inputs.encode()).hexdigest()[:32]
 
+    def rows_key(self, iteration: Iteration | None) -> str:
+        """Name the rows of an iteration, whatever becomes of the labels; of the labels, all."""
+        if iteration is None:
+            return self.fingerprint(None)
+        files = json.dumps(sorted(file.path for file in iteration.files))
+        return hashlib.sha256(files.encode()).hexdigest()[:32]
+
     def iou_type(self, iteration: Iteration) -> IouType:
         """Masks if all objects of an iteration are masks or polygons and some labels are."""
         shapes = self.formats(iteration).keys() - {"classification"}

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from ea_arrow.conform import conform
 from ea_arrow.derived import Results
-from ea_arrow.errors import ParameterError, ProjectError, did_you_mean
+from ea_arrow.errors import ParameterError, ProjectError, QueryError, did_you_mean
 from ea_arrow.quality.drivers import BINS, Drivers, drivers
 from ea_arrow.quality.embeddings import Embeddings
 from ea_arrow.quality.engine import PARTNER
@@ -22,7 +22,7 @@ from ea_arrow.questions import Question
 from ea_arrow.results import Result
 from ea_arrow.schema import DRIVER_BINS, DRIVERS, MATCHES
 from ea_arrow.sql import query
-from ea_arrow.sql_quality import KEYS, expression
+from ea_arrow.sql_quality import KEYS, expression, values_keys
 from ea_arrow.tables import local
 
 if TYPE_CHECKING:
@@ -122,31 +122,44 @@ class QualityWork:
         own = OwnMetrics(self._store)
         if isinstance(how, str):
             metric = OwnMetric(name, target, expression(how), None, doc, direction)
-            known = [m for m in own.listed().values() if m.name != name]
-            column = f'"{name}"'
-            own.check(metric, replace=replace)
-            query(
-                self._store,
-                f"SELECT count({column}) FROM {target}_quality",
-                own=[*known, metric],
-            )
-        else:
-            place = f"{how.__module__}.{getattr(how, '__qualname__', type(how).__qualname__)}"
-            metric = OwnMetric(name, target, None, place, doc, direction)
-            own.check(metric, replace=replace)
-            self._functions[name] = how
+            self._bind(own.with_(metric, replace=replace), target, name)
+            own.add(metric, replace=replace)
+            return
+        place = f"{how.__module__}.{getattr(how, '__qualname__', type(how).__qualname__)}"
+        metric = OwnMetric(name, target, None, place, doc, direction)
+        own.with_(metric, replace=replace)
+        values = [
+            (key, self._values(metric, how, self._frame(target, one)))
+            for one, key in self._inputs(target)
+        ]
         own.add(metric, replace=replace)
-        try:
-            self._complete(target, afresh=name)
-        except BaseException:
-            own.remove(name)
-            self._functions.pop(name, None)
-            raise
+        for key, table in values:
+            own.keep_values(metric, key, table)
+        self._functions[name] = how
 
     def remove_quality_metric(self, name: str) -> None:
         """Forget a metric of your own."""
-        OwnMetrics(self._store).remove(name)
+        own = OwnMetrics(self._store)
+        target = own.listed()[name].target if name in own.listed() else "prediction"
+        rest = own.without(name)
+        try:
+            self._bind(rest, target)
+        except QueryError as error:
+            raise ParameterError(
+                f"Another metric uses '{name}': {error.message}", hint="Remove that one first."
+            ) from error
+        own.remove(name)
         self._functions.pop(name, None)
+
+    def _bind(self, metrics: dict[str, OwnMetric], target: Target, name: str | None = None) -> None:
+        """Try metrics of the user's own as they would be kept.
+
+        Raises:
+            QueryError: An expression is wrong, or has no number.
+        """
+        column = f'count("{name}")' if name else "count(*)"
+        bound = f"SELECT {column}, any_value(q) FROM (SELECT * FROM {target}_quality) q"
+        query(self._store, bound, own=list(metrics.values()))
 
     def add_embeddings(
         self, table: Any, *, target: Target = "image", iteration: str | None = None
@@ -155,7 +168,14 @@ class QualityWork:
         if (target == "prediction") != (iteration is not None):
             raise ParameterError("Embeddings of predictions, and of no other, are an iteration's.")
         found = None if iteration is None else self._store.iteration(iteration)
-        return Embeddings(self._store).add(target, Results(self._store).fingerprint(found), table)
+        results = Results(self._store)
+        columns = ["data_hash", "frame"] if target == "image" else [f"{target}_id"]
+        known = (
+            results.reader.data_units.select(columns)
+            if target == "image"
+            else results.reader.rows(found, columns)
+        )
+        return Embeddings(self._store).add(target, results.rows_key(found), table, known)
 
     def measure_images(
         self,
@@ -240,30 +260,25 @@ class QualityWork:
         correct = pc.equal(found, "TP").to_numpy(zero_copy_only=False)
         return drivers(values, correct, target=target, counted=counted, bins=bins)
 
-    def _complete(self, target: Target, *, afresh: str | None = None) -> None:
+    def _complete(self, target: Target) -> None:
         """Compute the values of functions that this process knows, where they are missing."""
         own = OwnMetrics(self._store)
         wanted = [m for m in own.listed().values() if m.function and m.target == target]
         wanted = [m for m in wanted if m.name in self._functions]
-        if not wanted:
-            return
-        results = Results(self._store)
-        for name, one in self._inputs(target):
-            inputs = results.fingerprint(one)
-            missing = [
-                m for m in wanted if m.name == afresh or not own.values_path(m, inputs).is_file()
-            ]
-            if missing:
-                frame = self._frame(target, name)
-                for metric in missing:
-                    values = _computed(metric, self._functions[metric.name], frame)
-                    keys = frame.select(KEYS[target]).to_arrow()
-                    own.keep_values(metric, inputs, keys.append_column("value", values))
+        for one, key in self._inputs(target) if wanted else ():
+            missing = [m for m in wanted if not own.values_path(m, key).is_file()]
+            frame = self._frame(target, one) if missing else None
+            for metric in missing:
+                values = self._values(metric, self._functions[metric.name], frame)
+                own.keep_values(metric, key, values)
 
-    def _inputs(self, target: Target) -> list[tuple[str | None, Any]]:
-        if target != "prediction":
-            return [(None, None)]
-        return list(self._store.iterations().items())
+    def _values(self, metric: OwnMetric, function: Callable[[Any], Any], frame: Any) -> pa.Table:
+        keys = frame.select(KEYS[metric.target]).to_arrow()
+        return keys.append_column("value", _computed(metric, function, frame))
+
+    def _inputs(self, target: Target) -> list[tuple[str | None, str]]:
+        """What a function is called on: iterations, or everything; with what names the values."""
+        return values_keys(self._store, Results(self._store), target)
 
     def _frame(self, target: Target, name: str | None) -> Any:
         """What a function sees: the target's rows with their built-in metrics."""

@@ -11,7 +11,7 @@ import pyarrow as pa
 from ea_arrow import cache
 from ea_arrow.errors import QueryError
 from ea_arrow.quality.engine import PARTNER, quality, wide_spec
-from ea_arrow.quality.images import image_quality, image_spec
+from ea_arrow.quality.images import image_quality, image_spec, measured_as
 from ea_arrow.quality.own import OwnMetrics
 
 if TYPE_CHECKING:
@@ -126,15 +126,12 @@ class QualityViews:
 
     def _kept(self, metric: OwnMetric) -> pa.Table:
         """The values of a function, of all iterations that it was computed for."""
-        results, own = self._results(), OwnMetrics(self.store)
-        if metric.target == "prediction":
-            inputs = {i.name: results.fingerprint(i) for i in self.store.iterations().values()}
-        else:
-            inputs = {"": results.fingerprint(None)}
+        own = OwnMetrics(self.store)
+        inputs = values_keys(self.store, self._results(), metric.target)
         keys = [(k, pa.int64() if k in ("prediction_id", "label_id", "frame") else pa.string())
                 for k in KEYS[metric.target]]  # fmt: skip
         schema = pa.schema([*keys, ("value", pa.float64())])
-        paths = (own.values_path(metric, fingerprint) for fingerprint in inputs.values())
+        paths = (own.values_path(metric, key) for _, key in inputs)
         tables = [cache.readable(path) for path in paths if path.is_file()]
         found = [table.cast(schema) for table in tables if table is not None]
         return pa.concat_tables(found) if found else schema.empty_table()
@@ -178,6 +175,24 @@ class QualityViews:
                 "INTO NAME metric VALUE value)"
             )
         return " UNION ALL ".join(parts)
+
+
+def values_keys(store: Store, results: Results, target: Target) -> list[tuple[str | None, str]]:
+    """What a function of the user's is called on, and what names the rows that it saw.
+
+    Args:
+        store: The project.
+        results: Its answers.
+        target: What the metric is about.
+
+    Returns:
+        Each iteration by name, or None for all labels or images, with the name of its rows.
+    """
+    if target == "prediction":
+        return [(name, results.rows_key(one)) for name, one in store.iterations().items()]
+    if target == "image":
+        return [(None, f"{results.fingerprint(None)}-{measured_as(store)}")]
+    return [(None, results.fingerprint(None))]
 
 
 def expression(sql: str) -> str:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ea_arrow.store import Store
 
 FOLDER: Final = "embeddings"
+_A: Final = {"image": "an image", "label": "a label", "prediction": "a prediction"}
 _VECTORS: Final = pa.list_(pa.float32())
 
 
@@ -33,22 +34,28 @@ class Embeddings:
     def __init__(self, store: Store) -> None:
         self._folder = store.folder / FOLDER
 
-    def add(self, target: Target, inputs: str, table: Any) -> int:
+    def add(self, target: Target, inputs: str, table: Any, known: pa.Table) -> int:
         """Keep embeddings, in the place of those there were.
 
         Args:
             target: What they are of.
-            inputs: Fingerprint of the iteration, for predictions.
+            inputs: Name of the iteration's rows, for predictions.
             table: Anything with an Arrow stream: ``embedding``, a list of numbers, all of one
                 length, and ``data_hash`` (and ``frame``), ``label_id`` or ``prediction_id``.
+            known: The rows that there are, with these keys.
 
         Returns:
-            How many there are.
+            How many of them are of rows that there are.
 
         Raises:
-            ParameterError: A column is missing or of the wrong type, or lengths differ.
+            ParameterError: A column is missing or of the wrong type, lengths differ, or none is of
+                a row that is there.
         """
         rows = _checked(target, table)
+        found = pc.is_in(_names(target, rows), value_set=_names(target, known).combine_chunks())
+        number = int(pc.sum(found).as_py() or 0)
+        if not number:
+            raise ParameterError(f"None of the {len(rows):,} embeddings is of {_A[target]} here.")
         path = self._path(target, inputs)
         staged = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
         with writing(path):
@@ -57,7 +64,7 @@ class Embeddings:
             sync(staged)
             staged.replace(path)
             sync(path.parent)
-        return len(rows)
+        return number
 
     def of(self, target: Target, inputs: str, rows: pa.Table) -> pa.Array | None:
         """Return the embedding of each of some rows, null without one; None if there are none."""

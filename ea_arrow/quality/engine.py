@@ -66,8 +66,7 @@ def quality(results: Results, iteration: Iteration | None) -> Path | pa.Table:
         iteration: The iteration; None for the labels.
     """
     target: Target = "label" if iteration is None else "prediction"
-    inputs = results.fingerprint(iteration)
-    embedded = Embeddings(results.store).stamp(target, inputs)
+    embedded = Embeddings(results.store).stamp(target, results.rows_key(iteration))
     return results.kept(
         wide_spec(target),
         iteration,
@@ -83,7 +82,7 @@ def _compute(results: Results, iteration: Iteration | None, target: Target) -> p
     columns: dict[str, Any] = {name: table[name] for name in (own[0], "data_hash", "frame")}
     if iteration:
         columns["iteration"] = pa.repeat(pa.scalar(iteration.name), len(table))
-    vectors = Embeddings(results.store).of(target, results.fingerprint(iteration), table)
+    vectors = Embeddings(results.store).of(target, results.rows_key(iteration), table)
     columns |= measured(table, reader.data_units, reader.classes, target, vectors)
     return pa.table(columns)
 

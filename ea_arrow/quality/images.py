@@ -56,11 +56,14 @@ def image_spec() -> TableSpec:
 
 def image_quality(store: Store, results: Results) -> Path | pa.Table:
     """The quality of every data unit: its file, or the table itself."""
-    folder = store.folder / MEASURES
-    parts = sorted(path.name for path in folder.glob("part-*.parquet"))
+    return results.kept(image_spec(), None, measured_as(store), lambda: _compute(store, results))
+
+
+def measured_as(store: Store) -> str:
+    """Name what was measured of images, and their embeddings: another after every change."""
+    parts = sorted(path.name for path in (store.folder / MEASURES).glob("part-*.parquet"))
     embedded = Embeddings(store).stamp("image", "")
-    asked = hashlib.sha256(f"{ENGINE} {parts} {embedded}".encode()).hexdigest()[:16]
-    return results.kept(image_spec(), None, asked, lambda: _compute(store, results))
+    return hashlib.sha256(f"{ENGINE} {parts} {embedded}".encode()).hexdigest()[:16]
 
 
 def _compute(store: Store, results: Results) -> pa.Table:

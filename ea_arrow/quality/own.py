@@ -21,6 +21,7 @@ from ea_arrow.errors import ParameterError, ProjectError
 from ea_arrow.files import sync, writing
 from ea_arrow.quality.engine import PARTNER
 from ea_arrow.quality.registry import metrics
+from ea_arrow.schema import DATA_UNITS, LABELS, PREDICTIONS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,9 +36,11 @@ DIRECTIONS: Final = ("high", "low", "both", "none")
 
 _NAME: Final = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 _TAKEN: Final = frozenset(
-    {"iteration", "prediction_id", "label_id", "unit_id", "data_hash", "frame", "error", "value"}
-    | {"metric", "target", "target_id", "perceptual_hash", "confidence", PARTNER}
+    {*PREDICTIONS.names, *LABELS.names, *DATA_UNITS.names, PARTNER, "error", "value", "metric"}
+    | {"target", "target_id", "perceptual_hash", "class", "unit_source_id"}
+    | {f"relative_{side}" for side in "xywh"}
 )
+"""Columns of the views that an expression sees: a metric of that name would hide or be hidden."""
 
 
 @dataclass(frozen=True)
@@ -94,18 +97,19 @@ class OwnMetrics:
         Raises:
             ParameterError: The name is invalid, or taken and ``replace`` is not given.
         """
-        self.check(metric, replace=replace)
-        self._save({**self.listed(), metric.name: metric})
+        self._save(self.with_(metric, replace=replace))
 
-    def check(self, metric: OwnMetric, *, replace: bool = False) -> None:
-        """Refuse a metric that cannot be kept, as :meth:`add` does."""
+    def with_(self, metric: OwnMetric, *, replace: bool = False) -> dict[str, OwnMetric]:
+        """Return what :meth:`add` would keep, one that is replaced in its place; errors are its."""
         _check(metric)
-        if metric.name in self.listed() and not replace:
+        known = self.listed()
+        if metric.name in known and not replace:
             hint = "Replace it, or remove it first."
             raise ParameterError(f"There is a metric '{metric.name}' already.", hint=hint)
+        return {**known, metric.name: metric}
 
-    def remove(self, name: str) -> None:
-        """Forget a metric and its values.
+    def without(self, name: str) -> dict[str, OwnMetric]:
+        """Return what :meth:`remove` would leave.
 
         Raises:
             ParameterError: There is none of that name.
@@ -115,7 +119,15 @@ class OwnMetrics:
             listed = f"There are: {', '.join(known)}." if known else "There are none."
             raise ParameterError(f"There is no metric '{name}' of your own.", hint=listed)
         del known[name]
-        self._save(known)
+        return known
+
+    def remove(self, name: str) -> None:
+        """Forget a metric and its values.
+
+        Raises:
+            ParameterError: There is none of that name.
+        """
+        self._save(self.without(name))
         for path in self._folder.glob(f"{name}-*.parquet"):
             path.unlink(missing_ok=True)
 
@@ -160,5 +172,8 @@ def _check(metric: OwnMetric) -> None:
         raise ParameterError(
             f"direction is '{metric.direction}'; expected one of {', '.join(DIRECTIONS)}."
         )
+    texts = (metric.sql, metric.function, metric.doc)
+    if not all(text is None or isinstance(text, str) for text in texts):
+        raise ParameterError(f"The metric '{metric.name}' is not described by texts.")
     if (metric.sql is None) == (metric.function is None):
         raise ParameterError("A metric is either an SQL expression or a function.")

@@ -279,3 +279,75 @@ def test_what_is_not_there_is_named(project):
     with pytest.raises(ParameterError, match="no metric 'entropie'") as caught:
         project.quality("x", only=["entropie"])
     assert "entropy" in caught.value.hint
+
+
+# -- what changes and what stays ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["area", "bbox_x", "width", "class", "title", "relative_w"])
+def test_a_metric_may_not_hide_a_column(project, name):
+    with pytest.raises(ParameterError, match="is taken"):
+        project.add_quality_metric(name, "-1.0")
+
+
+def test_a_metric_that_others_use_stays_and_fits_them(project):
+    project.add_quality_metric("a", "1")
+    project.add_quality_metric("b", "a + 1")
+    with pytest.raises(ParameterError, match="Another metric uses 'a'"):
+        project.remove_quality_metric("a")
+    project.add_quality_metric("a", "10", replace=True)
+    assert column(project, "select b from prediction_quality") == [11, 11, 11]
+    with pytest.raises(QueryError):  # b comes after a
+        project.add_quality_metric("a", "b * 2", replace=True)
+    assert column(project, "select b from prediction_quality") == [11, 11, 11]
+
+
+def test_a_metric_whose_successor_fails_stays(project):
+    project.add_quality_metric("mine", lambda frame: frame["bbox_w"])
+    with pytest.raises(ParameterError, match="failed"):
+        project.add_quality_metric("mine", lambda frame: 1 / 0, replace=True)
+    assert column(project, "select mine from prediction_quality order by all") == [5, 20, 640]
+
+
+def test_values_of_predictions_stay_when_labels_change(project, tmp_path):
+    project.add_quality_metric("mine", lambda frame: frame["bbox_w"])
+    vectors = {"prediction_id": [0, 1, 2], "embedding": [[1.0, 0], [0.9, 0.1], [0.95, 0]]}
+    assert project.add_embeddings(pa.table(vectors), target="prediction", iteration="x") == 3
+    sql = (
+        "select mine, object_annotation_quality as q from prediction_quality order by prediction_id"
+    )
+    before = list(ea_arrow.open(project.root).sql(sql))
+    assert [row["mine"] for row in before] == [20, 5, 640]
+    assert [row["q"] for row in before] == [0.5, 0, 0.5]
+    more = GROUND_TRUTH | {
+        "annotations": [{"id": 9, "image_id": 2, "category_id": 2, "bbox": [0, 0, 8, 8]}]
+    }
+    project.add_labels(write(tmp_path / "more.json", more))
+    assert list(ea_arrow.open(project.root).sql(sql)) == before
+
+
+def test_a_new_label_does_not_inherit_the_embedding_of_an_old_one(project, tmp_path):
+    vectors = {"label_id": [0, 1, 2], "embedding": [[1.0, 0], [0.9, 0.1], [0.95, 0]]}
+    project.add_embeddings(pa.table(vectors), target="label")
+    newer = {"id": 9, "image_id": 2, "category_id": 1, "bbox": [0, 0, 8, 8]}
+    document = GROUND_TRUTH | {"images": GROUND_TRUTH["images"][1:], "annotations": [newer]}
+    project.add_labels(write(tmp_path / "n.json", document), replace=True)
+    found = project.quality(target="label", only=["object_annotation_quality"]).to_polars()
+    assert found["label_id"].to_list() == [0, 1, 3]
+    assert found["object_annotation_quality"].to_list() == [0, 0, None]
+
+
+def test_a_function_of_images_sees_what_was_measured_since(project, images):
+    def twice(frame):
+        return frame["brightness"] * 2
+
+    project.add_quality_metric("twice", twice, target="image")
+    assert column(project, "select twice from image_quality") == [None, None]
+    project.measure_images(images)
+    rows = list(project.quality(target="image", only=["twice"]))
+    assert [row["twice"] for row in rows] == [pytest.approx(0.4, abs=0.02), None]
+
+
+def test_embeddings_of_another_data_set_are_refused(project):
+    with pytest.raises(ParameterError, match="None of the 1 embeddings is of an image"):
+        project.add_embeddings(pa.table({"data_hash": ["elsewhere"], "embedding": [[1.0]]}))
