@@ -174,7 +174,8 @@ def _with_images(units: pa.Table, images: Path, notes: dict[str, int]) -> pa.Tab
 def _write_labels(
     folder: Path, batches: Iterable[pa.RecordBatch], normalise: Normaliser, source: Path
 ) -> None:
-    import_id, metadata = new_import_id(), {"action": "init"}
+    import_id = new_import_id()
+    metadata = {"action": "init", "import_id": import_id}
     labels, rejects = Table(folder / LABELS.name, LABELS), Table(folder / REJECTS.name, REJECTS)
     with (
         FileWriter(labels.root, LABELS, {}, import_id) as kept,

@@ -65,12 +65,20 @@ class ImportOptions:
     reading: Reading = field(default_factory=Reading)
     dedupe: bool = False
 
+    @property
+    def map_text(self) -> str | None:
+        """The mapping as a word, or as a file's whole path; None if it is neither."""
+        if not isinstance(self.classes, str | Path):
+            return None
+        path = Path(self.classes)
+        return str(path.absolute()) if path.is_file() else str(self.classes)
+
     def words(self) -> list[str]:
         """The options of ``ea-arrow import`` that say how the files were read."""
         reading = self.reading
         words = [] if self.format is None else ["--format", self.format]
         words += [] if self.match is None else ["--match", self.match]
-        words += ["--map", str(self.classes)] if isinstance(self.classes, str | Path) else []
+        words += [] if self.map_text is None else ["--map", self.map_text]
         words += [] if reading.box is None else ["--box", reading.box]
         if reading.relative is not None:
             words.append("--relative" if reading.relative else "--pixels")
@@ -111,10 +119,15 @@ def import_predictions(
         run.check_ledger(ledger)
     else:
         with ThreadPoolExecutor(1) as hashing:
-            described = [hashing.submit(describe_source, paths) for paths in _grouped(sources)]
+            groups = _grouped(sources)
+            described = [hashing.submit(describe_source, paths) for paths in groups]
             ledger = run.write(sources)
             run.publish(
-                ledger, lambda: [source.result() | {"read": run.read_as} for source in described]
+                ledger,
+                lambda: [
+                    source.result() | {"read": run.read_as.get(paths[0])}
+                    for source, paths in zip(described, groups, strict=True)
+                ],
             )
     return ImportResult(iteration, ledger, not options.dry_run, time.monotonic() - started)
 
@@ -167,8 +180,8 @@ class _Import(Publication):
         )
         self.options = options
         self.progress = progress
-        self.read_as: dict[str, Any] = {}
-        """How the last of the sources was read, for the record."""
+        self.read_as: dict[Path, dict[str, Any]] = {}
+        """How each of the sources was read, for the record."""
 
     def read(
         self, sources: Sequence[Path], writer: FileWriter | None, rejects: FileWriter | None
@@ -185,7 +198,8 @@ class _Import(Publication):
         ):
             sample, rest = sampled(source.batches())
             joining = self._joined(sample, source.coordinates, units, classes)
-            self.read_as = self._record(form, source.coordinates, joining)
+            record = self._record(form, source.coordinates, joining)
+            self.read_as |= dict.fromkeys(files.paths, record)
             name = files.root.name if several else None
             normalise = Normaliser(
                 units, classes, joining.coordinates, "predictions", next_id, duplicates, name, seen
@@ -221,7 +235,7 @@ class _Import(Publication):
     def _record(
         self, form: PredictionFormat, coordinates: Coordinates, joining: Joining
     ) -> dict[str, Any]:
-        reading, mapping = self.options.reading, self.options.classes
+        reading = self.options.reading
         return {
             "format": form.name,
             "box": reading.box or form.box,
@@ -229,7 +243,7 @@ class _Import(Publication):
             "one_based": reading.one_based,
             "unit_key": joining.coordinates.unit_key,
             "class_key": (coordinates if joining.classes else joining.coordinates).class_key,
-            "map": str(mapping) if isinstance(mapping, str | Path) else None,
+            "map": self.options.map_text,
             "options": self.options.words(),
         }
 

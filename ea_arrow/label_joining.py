@@ -61,6 +61,10 @@ def join_units(mine: pa.Table, theirs: pa.Table, match: str | None = None) -> Jo
         found = UnitIndex(mine, tried).find(theirs[column].combine_chunks(), frames)
         if tried == "source_id" and match is None and _names_differ(mine, theirs, found):
             continue
+        if _twice(found):
+            if match is not None:
+                raise SourceError(f"By {match} several data units of the file are the same here.")
+            continue
         if (found >= 0).sum() > (best >= 0).sum():
             best, key = found, tried
     known = best >= 0
@@ -78,6 +82,12 @@ def join_units(mine: pa.Table, theirs: pa.Table, match: str | None = None) -> Jo
         added.schema.get_field_index("unit_id"), added.schema.field("unit_id"), ids
     )
     return JoinedUnits(hashes, known, added, _WORDS.get(key, key) if key else None)
+
+
+def _twice(found: NDArray[np.int64]) -> bool:
+    """Whether two data units of theirs would be one of ours."""
+    rows = found[found >= 0]
+    return len(np.unique(rows)) < len(rows)
 
 
 def _names_differ(mine: pa.Table, theirs: pa.Table, found: NDArray[np.int64]) -> bool:
@@ -128,18 +138,40 @@ def join_classes(mine: Ontology, theirs: Ontology) -> tuple[Ontology, dict[Hashe
         if found is None:
             added = {**node, "id": str(len(document.setdefault("objects", [])) + 1)}
             if added.get(SOURCE_ID) in ids:
-                del added[SOURCE_ID]  # the id is another class's here
+                added.pop(SOURCE_ID, None)  # the id is another class's here
             document["objects"].append(added)
             found, new = hashes, new + 1
         same[hashes] = found
+    new += _add_classifications(document, mine, theirs, same)
+    return Ontology(document), same, new
+
+
+def _add_classifications(
+    document: dict[str, Any], mine: Ontology, theirs: Ontology, same: dict[Hashes, Hashes]
+) -> int:
+    """Add the questions that are missing, whole; return how many options are new.
+
+    Raises:
+        SourceError: A question that is there has other options: its labels would have no class.
+    """
+    known = {c.key for c in mine.classes}
+    by_path = {c.path: c.key for c in mine.classes if c.kind == "classification"}
+    questions = {node["featureNodeHash"] for node in document.get("classifications") or ()}
+    new = 0
     for node in theirs.document.get("classifications") or ():
         options = [c for c in theirs.classes if c.feature_hash == node["featureNodeHash"]]
-        by_path = {c.path: c.key for c in mine.classes if c.kind == "classification"}
-        if not any(c.key in known or c.path in by_path for c in options):
+        there = [c for c in options if c.key in known or c.path in by_path]
+        missing = [c for c in options if c not in there]
+        if there and missing:
+            raise SourceError(
+                f"The classification '{missing[0].path}' is new, but its question is there.",
+                hint="Make a project with the newer ontology.",
+            )
+        if missing or (not options and node["featureNodeHash"] not in questions):
             document.setdefault("classifications", []).append(node)
-            new += len(options)
+            new += len(missing)
         same |= {c.key: c.key if c.key in known else by_path.get(c.path, c.key) for c in options}
-    return Ontology(document), same, new
+    return new
 
 
 def class_columns(same: dict[Hashes, Hashes]) -> dict[str, dict[str, Any]]:

@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ea_arrow.errors import RejectedRowsError, SourceError
-from ea_arrow.files import FileWriter, sync, writing
+from ea_arrow.errors import EaArrowError, RejectedRowsError, SourceError
+from ea_arrow.files import FileWriter, locked, sync, writing
 from ea_arrow.label_joining import class_columns, join_classes, join_units
 from ea_arrow.ledger import Ledger
 from ea_arrow.lookup import ClassIndex
@@ -27,7 +27,7 @@ from ea_arrow.schema import DATA_UNITS, LABELS, RAW, REJECTS
 from ea_arrow.sources.base import Coordinates, raw_batch
 from ea_arrow.sources.images import KnownImages
 from ea_arrow.sources.registry import read_ground_truth
-from ea_arrow.store import ONTOLOGY
+from ea_arrow.store import ONTOLOGY, label_commits
 from ea_arrow.tables import DataFile
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from ea_arrow.store import Store
 
 _TRANSACTION = "labels"
+_LOCK = "labels.lock"
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,9 @@ def add_labels(store: Store, source: Path, options: LabelOptions) -> LabelResult
         ConflictError: Another process changed the labels meanwhile.
     """
     truth, by_images = _read(store, source, options)
-    return _Addition(store, truth, options, source.name, by_images=by_images).run()
+    # What is added depends on the classes and data units that are there: one at a time.
+    with locked(store.folder / _LOCK):
+        return _Addition(store, truth, options, source.name, by_images=by_images).run()
 
 
 def _read(store: Store, source: Path, options: LabelOptions) -> tuple[GroundTruth, bool]:
@@ -126,6 +129,7 @@ class _Addition:
     ) -> None:
         self.store, self.truth, self.options, self.source = store, truth, options, source
         self.by_images = by_images
+        self.committed_rejects = False
         self.named: set[str] = set()
         """The data units that labels were of, as the source names them."""
         self.import_id = new_import_id()
@@ -133,6 +137,7 @@ class _Addition:
         self.live = self.labels.files()
         self.transaction = (_TRANSACTION, self.labels.transaction(_TRANSACTION) + 1)
         self.before = self.labels.read()
+        self.first_id = self._next_id()
         own = store.data_units()
         self.units = join_units(own, truth.data_units, options.match)
         joined = join_classes(store.ontology(), truth.ontology)
@@ -150,20 +155,22 @@ class _Addition:
             self._check(ledger)
             replaced = self._publish(kept, refused, ledger)
         except BaseException:
-            kept.discard()
-            refused.discard()
+            # The error may have come after the commit: what is published stays.
+            if not self._published(kept):
+                kept.discard()
+            if not self.committed_rejects:
+                refused.discard()
             raise
         return LabelResult(ledger, replaced, len(self.units.added), self.new_classes)
 
     def _read(self, kept: FileWriter, refused: FileWriter) -> Ledger:
         translation = _Translation(self.truth, self.units.hashes, class_columns(self.same))
-        first = pc.max(self.before["label_id"]).as_py()
         normalise = Normaliser(
             self.all_units,
             self.ontology.to_table(),
             translation.coordinates,
             "labels",
-            first_id=0 if first is None else first + 1,
+            first_id=self.first_id,
             seen=Seen(),
         )
         if not self.options.replace:
@@ -183,6 +190,20 @@ class _Addition:
         if self.units.key is not None and self.units.key != "data hash":
             ledger.choices.append(f"data units matched by {self.units.key}")
         return ledger
+
+    def _next_id(self) -> int:
+        """The first ``label_id`` that no label has or had: values may be kept by it."""
+        highest = pc.max(self.before["label_id"]).as_py()
+        told = [int(commit.get("next_label_id", 0)) for commit in label_commits(self.labels)]
+        return max(0 if highest is None else int(highest) + 1, *told, 0)
+
+    def _published(self, kept: FileWriter) -> bool:
+        """Whether the labels are visible; where that cannot be told the file is left alone."""
+        try:
+            live = self.store.table(LABELS).files()
+        except EaArrowError:
+            return True
+        return any(file.path == kept.name for file in live)
 
     def _remember(self, normalise: Normaliser) -> None:
         """Let labels that are there already be found again: each counts once."""
@@ -217,7 +238,13 @@ class _Addition:
 
     def _publish(self, kept: FileWriter, refused: FileWriter, ledger: Ledger) -> int:
         """Commit; return how many labels were dropped for newer ones."""
-        metadata = {"action": "labels add", "source": self.source, "kept": ledger.kept}
+        metadata = {
+            "action": "labels add",
+            "import_id": self.import_id,
+            "source": self.source,
+            "kept": ledger.kept,
+            "next_label_id": self.first_id + ledger.kept,
+        }
         add, remove, replaced = [kept.action()], list[DataFile](), 0
         if self.options.replace:
             known = pc.is_in(self.before["data_hash"], self._covered())
@@ -233,6 +260,7 @@ class _Addition:
             _write_ontology(self.store, self.ontology)
         if refused.rows:
             self.rejects.commit([refused.action()], metadata=metadata)
+            self.committed_rejects = True
         else:
             refused.discard()
         self.labels.commit(add, remove=remove, transaction=self.transaction, metadata=metadata)

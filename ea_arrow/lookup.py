@@ -52,8 +52,8 @@ class UnitIndex:
 
     Args:
         data_units: ``DATA_UNITS``.
-        key: What names them: one of ``sources.base.UnitKey``. Two data units of one file name or
-            stem are found by neither.
+        key: What names them: one of ``sources.base.UnitKey``. Of two data units of one id, file
+            name or stem neither is found.
 
     Attributes:
         shared: How many data units cannot be found because others are named alike.
@@ -72,7 +72,7 @@ class UnitIndex:
         packed = np.where(codes < 0, -1, codes * self._frames + self.frame)
         self._order = np.argsort(packed, kind="stable")
         self._packed = packed[self._order]
-        self.shared = self._drop_shared() if key not in ("data_hash", "source_id") else 0
+        self.shared = self._drop_shared() if key != "data_hash" else 0
 
     def find(self, keys: pa.Array, frame: NDArray[np.int64]) -> NDArray[np.int64]:
         """Row of each data unit, −1 where there is none."""

@@ -95,6 +95,8 @@ def query(
             }
         )
         try:
+            # Its late materialisation breaks on a filter of a column made from the file name.
+            connection.execute("SET disabled_optimizers = 'late_materialization'")
             views = _Views(connection, store, question or Question(), only_named=only_named)
             views.quality = QualityViews(connection, store, views.results, own, measured)
             return _run(connection, views, sql)

@@ -9,6 +9,7 @@ import pytest
 import ea_arrow
 from ea_arrow.errors import ConflictError, ProjectError, RejectedRowsError, SourceError
 from ea_arrow.schema import LABELS
+from ea_arrow.tables import Table
 from tests.builders import GROUND_TRUTH, RESULTS
 
 
@@ -185,8 +186,6 @@ def test_of_two_that_add_at_once_none_is_lost_without_a_word(project, tmp_path):
 def test_labels_stay_readable_as_the_iteration_saw_them(project, tmp_path):
     version = next(iter(project.sql("select labels_version from iterations")))["labels_version"]
     project.add_labels(write(tmp_path / "more.json", truth(MORE)), replace=True)
-    from ea_arrow.tables import Table
-
     old = Table(Path(project.root) / ".ea-arrow" / "labels", LABELS, version=version)
     assert len(old.read()) == 3
 
@@ -252,3 +251,118 @@ def test_a_table_of_images_replaces_the_labels_of_those_with_rows(project, tmp_p
     path.write_text("file_name,class_name,x,y,w,h\none.jpg,dog,1,2,3,4\n")
     project.add_labels(path, replace=True, images=images)
     assert labels_of(project) == [OLD[2], (3, "one.jpg", "dog", 1)]
+
+
+# -- found by review: what a second process, an error or an id of another data set may break -------
+
+
+def test_two_that_bring_new_classes_and_images_both_keep_them(project, tmp_path):
+    context = multiprocessing.get_context("spawn")
+    barrier, results = context.Barrier(3), context.Queue()
+    paths = []
+    for i, name in enumerate(("owl", "fox", "elk")):
+        images = [{"id": 70 + i, "width": 10, "height": 10, "file_name": f"{name}.jpg"}]
+        row = {"image_id": 70 + i, "category_id": 50 + i, "bbox": [0, 0, 5, 5]}
+        more = truth(row, images=images, categories=[{"id": 50 + i, "name": name}])
+        paths.append(write(tmp_path / f"{name}.json", more))
+    workers = [
+        context.Process(target=add, args=(project.root, path, barrier, results)) for path in paths
+    ]
+    for worker in workers:
+        worker.start()
+    assert [results.get(timeout=60) for _ in workers] == [1, 1, 1]
+    for worker in workers:
+        worker.join()
+    opened = ea_arrow.open(project.root)
+    assert sorted(row[1:3] for row in labels_of(opened)[3:]) == [
+        ("elk.jpg", "elk"),
+        ("fox.jpg", "fox"),
+        ("owl.jpg", "owl"),
+    ]
+    assert [unit["unit_id"] for unit in opened.data_units] == [0, 1, 2, 3, 4]
+    assert opened.metrics("x")
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_an_error_after_the_commit_takes_nothing_away(project, tmp_path, monkeypatch, replace):
+    from ea_arrow import tables
+
+    def full(path):
+        if "labels" in str(path):
+            raise OSError("no")
+
+    monkeypatch.setattr(tables, "sync", full)
+    path = write(tmp_path / "more.json", truth(MORE, MORE | {"image_id": 99}))
+    with pytest.raises(ProjectError, match="is published"):
+        project.add_labels(path, replace=replace)
+    monkeypatch.undo()
+    opened = ea_arrow.open(project.root)
+    assert labels_of(opened)[-1] == (3, "two.jpg", "dog", 5)
+    assert len(list(opened.sql("select * from rejects"))) == 1
+
+
+def test_an_error_before_the_commit_leaves_no_rejects(project, tmp_path, monkeypatch):
+    def crash(self, *arguments, **more):
+        if self.spec is LABELS:
+            raise KeyboardInterrupt
+        return commit(self, *arguments, **more)
+
+    commit = Table.commit
+    monkeypatch.setattr("ea_arrow.tables.Table.commit", crash)
+    path = write(tmp_path / "more.json", truth(MORE, MORE | {"image_id": 99}))
+    with pytest.raises(KeyboardInterrupt):
+        project.add_labels(path)
+    monkeypatch.undo()
+    opened = ea_arrow.open(project.root)
+    assert labels_of(opened) == OLD
+    assert not list(opened.sql("select * from rejects"))
+    opened.add_labels(path)
+    assert len(list(opened.sql("select * from rejects"))) == 1
+
+
+def test_ids_that_two_data_sets_share_find_neither(project, tmp_path):
+    images = [{"id": 1, "width": 10, "height": 10, "file_name": "other.jpg"}]
+    row = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 5, 5]}
+    project.add_labels(write(tmp_path / "other.json", truth(row, images=images)))
+    result = project.import_predictions(write(tmp_path / "y.json", RESULTS), "y")
+    assert result.ledger.rejects == {"unknown_data_unit": 2}  # of image 1, which two are
+
+
+def test_two_images_of_one_name_do_not_become_one(project, tmp_path):
+    images = [
+        {"id": 11 + i, "width": 100, "height": 50, "file_name": f"{folder}/one.jpg"}
+        for i, folder in enumerate(("train", "val"))
+    ]
+    rows = [{"image_id": 11 + i, "category_id": 1, "bbox": [i, 0, 5, 5]} for i in range(2)]
+    path = write(tmp_path / "two.json", truth(*rows, images=images))
+    with pytest.raises(SourceError, match="several data units of the file are the same"):
+        project.add_labels(path, match="name")
+    assert project.add_labels(path).new_data_units == 2
+
+
+def test_label_ids_are_never_given_again(project, tmp_path):
+    newer = truth(MORE, images=[GROUND_TRUTH["images"][1]])
+    project.add_labels(write(tmp_path / "a.json", newer), replace=True)
+    assert [row[0] for row in labels_of(project)] == [0, 1, 3]
+    empty = truth(images=[GROUND_TRUTH["images"][1]])
+    project.add_labels(write(tmp_path / "b.json", empty), replace=True)
+    project.add_labels(write(tmp_path / "c.json", newer))
+    assert [row[0] for row in labels_of(project)] == [0, 1, 4]
+
+
+def test_classes_without_an_id_and_new_options_of_a_question(tmp_path):
+    from tests.builders import LABEL_ROWS, ONTOLOGY
+
+    document = {"ontology": ONTOLOGY, "label_rows": LABEL_ROWS}
+    project = ea_arrow.init(tmp_path / "p", write(tmp_path / "rows.json", document))
+    tree = {"id": "9", "name": "Tree", "shape": "polygon", "featureNodeHash": "tree"}
+    more = document | {"ontology": ONTOLOGY | {"objects": [*ONTOLOGY["objects"], tree]}}
+    result = project.add_labels(write(tmp_path / "more.json", more))
+    assert result.new_classes == 1
+    question = ONTOLOGY["classifications"][0]
+    attribute = question["attributes"][0]
+    snow = {"id": "3.1.3", "label": "Snow", "featureNodeHash": "snow"}
+    asked = question | {"attributes": [attribute | {"options": [*attribute["options"], snow]}]}
+    newer = document | {"ontology": ONTOLOGY | {"classifications": [asked]}}
+    with pytest.raises(SourceError, match="'Weather > Snow' is new"):
+        project.add_labels(write(tmp_path / "newer.json", newer))

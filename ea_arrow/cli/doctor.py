@@ -22,7 +22,9 @@ FAILED: Final = 1
 
 @click.command()
 @click.argument("name", required=False)
-@click.option("-v", "--verbose", is_flag=True, help="List what was looked for, and the evidence.")
+@click.option(
+    "-v", "--verbose", is_flag=True, help="List notes, what was looked for and the evidence."
+)
 @project_option
 @click.option(
     "--format",
@@ -37,7 +39,8 @@ def doctor(name: str | None, verbose: bool, directory: Path | None, form: str) -
 
     Each way to misread a file is tried: boxes in another order, fractions as pixels, shifted class
     numbers and more; what fits the labels far better is proposed, with what AP50 would become.
-    Exit code 1 if anything is wrong.
+    Of several iterations those with mistakes are shown, without notes, and a line for each at the
+    end. Exit code 1 if anything is wrong.
 
     \b
     Examples:  ea-arrow doctor
@@ -52,20 +55,37 @@ def doctor(name: str | None, verbose: bool, directory: Path | None, form: str) -
         command = suggested("import", "PREDICTIONS", directory=directory)
         output.note(f"No iterations yet. Next: {command}")
     examined = []
-    for number, each in enumerate(names):
+    for each in names:
         found = examination(project, each)
         examined.append(found)
-        if form == "table":
-            if number:
+        if form == "table" and (len(names) == 1 or verbose or found.failed):
+            _show(found, directory, verbose=verbose, notes=verbose or len(names) == 1)
+            if len(names) > 1:
                 click.echo()
-            _show(found, directory, verbose=verbose)
+    if form == "table" and len(names) > 1:
+        _summarise(examined, verbose=verbose)
     if form == "json":
         click.echo(json.dumps([found.to_dict() for found in examined], indent=2, allow_nan=False))
     if any(found.failed for found in examined):
         sys.exit(FAILED)
 
 
-def _show(found: Examination, directory: Path | None, *, verbose: bool) -> None:
+def _summarise(examined: list[Examination], *, verbose: bool) -> None:
+    """A line per iteration, and what was not shown."""
+    name = "AP50 of boxes" if any(found.shapes for found in examined) else "AP50"
+    severities = ("error", "warning", "note")
+    counts = [
+        [sum(finding.severity == one for finding in found.findings) for one in severities]
+        for found in examined
+    ]
+    rows = [[e.iteration, e.ap50, *numbers] for e, numbers in zip(examined, counts, strict=True)]
+    output.show(["iteration", name, "errors", "warnings", "notes"], rows)
+    notes = sum(numbers[-1] for numbers in counts)
+    if notes and not verbose:
+        output.note(f"{output.counted(notes, 'note')} not shown; -v shows them.")
+
+
+def _show(found: Examination, directory: Path | None, *, verbose: bool, notes: bool) -> None:
     checks = output.counted(len(found.checks), "check")
     if not found.checks:
         click.echo(f"'{found.iteration}' has no predictions of objects: nothing to check.")
@@ -80,21 +100,36 @@ def _show(found: Examination, directory: Path | None, *, verbose: bool) -> None:
     if found.ap50 is None:
         click.echo("  No labels to compare with: how the file is read was not tried.")
     for finding in found.findings:
-        _show_one(finding, directory, verbose=verbose)
+        if notes or finding.failed:
+            _show_one(finding, directory, of=" of boxes" if found.shapes else "", verbose=verbose)
     if verbose:
         click.echo(f"  Looked for, with {output.counted(found.trials, 'trial')}:")
         for check in found.checks:
             click.echo(f"    {check}")
 
 
-def _show_one(finding: Finding, directory: Path | None, *, verbose: bool) -> None:
+def _show_one(finding: Finding, directory: Path | None, *, of: str, verbose: bool) -> None:
     click.echo(f"  {finding.severity} {finding.kind}: {output.cell(finding.message, None)}")
-    if finding.ap50_now is not None and finding.ap50_then is not None:
-        click.echo(f"    AP50 {output.cell(finding.ap50_now)} → {output.cell(finding.ap50_then)}")
+    for name, now, then in (
+        ("AP50", finding.ap50_now, finding.ap50_then),
+        ("AP", finding.ap_now, finding.ap_then),
+    ):
+        if now is not None:
+            change = (
+                f" → {_number(then)}" if then is not None and _number(then) != _number(now) else ""
+            )
+            click.echo(f"    {name}{of} {_number(now)}{change}")
     if verbose and finding.evidence:
         click.echo(f"    evidence: {output.cell(finding.evidence, None)}")
     if finding.fix:
         click.echo(f"    fix: {_command(finding, directory)}")
+    if finding.remark:
+        click.echo(f"      {output.cell(finding.remark, None)}")
+
+
+def _number(value: float) -> str:
+    """With four digits: further ones are those of noise."""
+    return f"{value:.4f}"
 
 
 def _command(finding: Finding, directory: Path | None) -> str:
@@ -105,4 +140,4 @@ def _command(finding: Finding, directory: Path | None) -> str:
     if finding.file is None:
         return command
     name, content = finding.file
-    return f"printf %s {shlex.quote(content)} > {name} && {command}"
+    return f"printf %s {shlex.quote(content)} > {shlex.quote(name)} && {command}"

@@ -6,6 +6,8 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ea_arrow.doctor.layouts import to_numbers
 
 if TYPE_CHECKING:
@@ -102,6 +104,12 @@ class Case:
     def numbers(self) -> Floats:
         """The four numbers of each row's box, as the file has them (N, 4)."""
         return to_numbers(self.rows.box, self.imported.reading)
+
+    @property
+    def has_shapes(self) -> bool:
+        """Whether any row is a mask or polygon."""
+        rows = self.rows
+        return bool((rows.kept & (~rows.four | ~np.isnan(rows.mask[:, 0]))).any())
 
     @property
     def class_names(self) -> list[str]:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ea_arrow.class_maps import read_map
-from ea_arrow.coco_classes import COCO_CLASSES
 from ea_arrow.errors import SourceError
 
 if TYPE_CHECKING:
@@ -20,11 +19,12 @@ if TYPE_CHECKING:
 
 MAP_FILE = "classes.json"
 
-_WORDS = ("shift:1", "shift:-1", "coco80", "coco91", "index", "id")
+_WORDS = ("shift:1", "shift:-1", "coco80", "coco80-1", "coco91", "index", "id")
 _MEANINGS = {
     "shift:1": "class numbers are 1 too low",
     "shift:-1": "class numbers are 1 too high",
     "coco80": "class numbers count COCO's 80 classes from 0; the project has its category ids",
+    "coco80-1": "class numbers count COCO's 80 classes from 1; the project has its category ids",
     "coco91": "class numbers are COCO's category ids (1 to 90), which the project's are not",
     "index": "class numbers count the project's classes from 0",
     "id": "class numbers are the project's own ids",
@@ -95,11 +95,6 @@ def _mappings(targets: Targets) -> Iterator[_Mapping]:
 
 def _documents(targets: Targets) -> Iterator[tuple[str, str, dict[str, Any]]]:
     names = [str(row["name"]) for row in targets.objects]
-    coco = [name for name in COCO_CLASSES.values() if name in set(names)]
-    if len(coco) * 2 > len(names):
-        counted = _counted(COCO_CLASSES.values(), 1)
-        document = {number: name for number, name in counted.items() if name in set(names)}
-        yield "coco_numbering", "class numbers count COCO's 80 classes from 1", document
     if len(set(names)) < len(names):
         return  # which of two classes of one name is meant, a file of names cannot say
     yield "class_index", "class numbers count the project's classes from 1", _counted(names, 1)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from ea_arrow.doctor.findings import Finding, counted, listed, share
+from ea_arrow.doctor.findings import Finding, counted, differ, listed, share
 from ea_arrow.doctor.scoring import Detections, ap50
 from ea_arrow.errors import did_you_mean
 
@@ -36,7 +36,8 @@ def check_units(case: Case, mended: Mended) -> list[Finding]:
     names = case.units.names.take(np.flatnonzero(without)[:4]).to_pylist()
     message = f"{counted(number, 'data unit', ('has', 'have'))} labels and no predictions "
     message += f"({share(number, of)}): {listed(names)}."
-    message += f" The second AP50 is that of the others{mended.once}."
+    then = ap50(mended.found, truth)
+    message += _of_others(mended, then)
     how = "the option --append" if case.imported.files else "the writer's mode='append'"
     return [
         Finding(
@@ -45,7 +46,7 @@ def check_units(case: Case, mended: Mended) -> list[Finding]:
             message=message,
             evidence={"data_units": number, "of": of, "first": names},
             ap50_now=mended.then.ap50,
-            ap50_then=ap50(mended.found, truth),
+            ap50_then=then,
             fix=f"Predict them too, and add them with {how}.",
         )
     ]
@@ -66,7 +67,8 @@ def check_classes(case: Case, mended: Mended) -> list[Finding]:
         f"{counted(number, 'class', ('has', 'have'))} labels ({labels:,}) and no predictions: "
     )
     message += f"{listed(names, 5)}."
-    message += f" The second AP50 is that of the others{mended.once}."
+    then = ap50(mended.found, truth.within(~never[truth.klass]))
+    message += _of_others(mended, then)
     return [
         Finding(
             kind="classes_without_predictions",
@@ -74,11 +76,17 @@ def check_classes(case: Case, mended: Mended) -> list[Finding]:
             message=message,
             evidence={"classes": number, "labels": labels, "first": names[:20]},
             ap50_now=mended.then.ap50,
-            ap50_then=ap50(mended.found, truth.within(~never[truth.klass])),
+            ap50_then=then,
             fix="Does the model know them by another name or number? See --map in "
             "'ea-arrow import --help'.",
         )
     ]
+
+
+def _of_others(mended: Mended, then: float | None) -> str:
+    if not differ(mended.then.ap50, then):
+        return ""
+    return f" The second AP50 is that of the others{mended.once}."
 
 
 def check_unknown_units(case: Case, now: float | None) -> list[Finding]:

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from ea_arrow.doctor import coverage, rows
-from ea_arrow.doctor.findings import Finding, counted
-from ea_arrow.doctor.one_based import check_one_based
+from ea_arrow.doctor import coverage, ranking, rows
+from ea_arrow.doctor.misread import misread
+from ea_arrow.doctor.one_based import check_shifts
 from ea_arrow.doctor.reading import read_case
 from ea_arrow.doctor.trials import Trials
 from ea_arrow.store import Store
 
 if TYPE_CHECKING:
     from ea_arrow.doctor.case import Case
-    from ea_arrow.doctor.layouts import BoxReading
+    from ea_arrow.doctor.findings import Finding
     from ea_arrow.doctor.trials import Mended
     from ea_arrow.project import Project
 
@@ -25,9 +25,12 @@ CHECKS: Final = (
     "fractions read as pixels, and pixels as fractions",
     "coordinates of a resized image",
     "pixels counted from 1",
+    "boxes that all lie off by the same",
     "the numbers of classes",
+    "predictions that are all of one class",
     "rows that repeat another exactly",
     "rows that nearly repeat another",
+    "scores that rank the worst first",
     "scores cut off at a threshold",
     "predictions cut off at a number",
     "scores that are all one, or no probabilities",
@@ -39,30 +42,6 @@ CHECKS: Final = (
     "classes without predictions",
     "classes that the project lacks",
 )
-
-_ORDER: Final = {
-    "xywh": "[left, top, width, height]",
-    "xyxy": "[left, top, right, bottom]",
-    "cxcywh": "[centre x, centre y, width, height]",
-    "yxhw": "[top, left, height, width]",
-    "yxyx": "[top, left, bottom, right]",
-}
-_UNIT: Final = {
-    "pixels": "in pixels",
-    "relative": "in fractions of the data unit",
-    "percent": "in percent of the data unit",
-    "thousandths": "in thousandths of the data unit",
-    "stretched": "in pixels of a {0} × {0} image that it was resized to",
-    "letterboxed": "in pixels of a {0} × {0} image that it was fitted into the middle of",
-    "padded": "in pixels of a {0} × {0} image that it was fitted into the top left of",
-}
-_SCALE: Final = {
-    "percent": "divide them by 100, then import with --relative",
-    "thousandths": "divide them by 1000, then import with --relative",
-    "stretched": "multiply x by width / {0} and y by height / {0}, then import",
-    "letterboxed": "subtract the padding and divide by {0} / max(width, height), then import",
-    "padded": "divide them by {0} / max(width, height), then import",
-}
 
 
 @dataclass(frozen=True)
@@ -77,6 +56,7 @@ class Examination:
         data_units: How many data units there are.
         sampled: How many of them were looked at, if not all.
         trials: How many other readings were tried.
+        shapes: Whether there are masks or polygons, of which AP50 here is that of their boxes.
     """
 
     iteration: str
@@ -86,6 +66,7 @@ class Examination:
     data_units: int
     sampled: int | None
     trials: int
+    shapes: bool = False
 
     @property
     def failed(self) -> bool:
@@ -100,6 +81,7 @@ class Examination:
             "data_units": self.data_units,
             "sampled": self.sampled,
             "trials": self.trials,
+            "shapes": self.shapes,
             "checks": list(self.checks),
             "findings": [finding.to_dict() for finding in self.findings],
         }
@@ -147,14 +129,18 @@ def examination(project: Project, name: str) -> Examination:
         data_units=len(case.data_units),
         sampled=int(case.units.chosen.sum()) if case.units.sampled else None,
         trials=trials.tried,
+        shapes=case.has_shapes,
     )
 
 
 def _findings(case: Case, trials: Trials, mended: Mended) -> list[Finding]:
     now = mended.now.ap50
     again = rows.repeated(case, mended)
-    found = _misread(case, mended)
-    found += check_one_based(case, trials, mended)
+    found = misread(case, mended)
+    shifted = check_shifts(case, trials, mended)
+    found += shifted
+    one_class = ranking.check_one_class(case, mended)
+    found += one_class + ranking.check_inverted(case, mended)
     found += coverage.check_unknown_units(case, now)
     if mended.classes is None:  # else that explains them
         found += coverage.check_unknown_classes(case)
@@ -163,98 +149,15 @@ def _findings(case: Case, trials: Trials, mended: Mended) -> list[Finding]:
     found += rows.check_scores(case)
     found += rows.check_cap(case)
     if mended.boxes is None:
-        found += rows.check_outside(case)
+        found += [] if shifted else rows.check_outside(case)
         found += rows.check_empty(case)
         found += rows.check_masks(case)
     if not (mended.changed and case.refused.left_out):  # else what is missing may be among those
         found += coverage.check_units(case, mended)
-        found += coverage.check_classes(case, mended)
+        found += [] if one_class else coverage.check_classes(case, mended)
+    if not any(finding.severity == "error" for finding in found):
+        found += ranking.check_low(case, mended)
     return _with_commands(case, found)
-
-
-def _at_least(case: Case) -> str:
-    """What to say where refused rows cannot be tried."""
-    number = case.refused.left_out
-    if not number:
-        return ""
-    rows = counted(number, "refused row")
-    return f" {rows} could not be tried, so that AP50 may rise further."
-
-
-def _misread(case: Case, mended: Mended) -> list[Finding]:
-    """What the trials came to: one finding for boxes, one for classes."""
-    found = []
-    both = mended.boxes is not None and mended.classes is not None
-    if mended.boxes is not None:
-        was, reading = case.imported.reading, mended.boxes
-        message = (
-            f"Boxes are read as {_ORDER[was.layout]} {_UNIT[was.scale]}, but fit the labels as "
-        )
-        message += f"{_ORDER[reading.layout]} {_UNIT[reading.scale].format(reading.side)}."
-        kind, alone = _box_kind(was, reading), mended.boxes_only
-        message += " y stands before x." if kind == "y_before_x" else ""
-        message += " The classes are misread too (see there)." if both else ""
-        found.append(
-            _trial(
-                kind,
-                message + _at_least(case),
-                mended,
-                {"box": reading.layout, "scale": reading.scale, "side": reading.side or None}
-                | {"ap50_alone": alone.ap50 if alone else None},
-                _box_fix(was, reading),
-            )
-        )
-    if mended.classes is not None:
-        other, alone = mended.classes, mended.classes_only
-        message = f"It looks as if {other.meaning}."
-        message += " The boxes are misread too (see there)." if both else ""
-        message += _at_least(case)
-        evidence = {"map": other.option, "ap50_alone": alone.ap50 if alone else None}
-        one = _trial(other.kind, message, mended, evidence, ("--map", other.option))
-        file = None if other.content is None else (other.option, other.content)
-        found.append(replace(one, file=file))
-    return found
-
-
-def _trial(
-    kind: str,
-    message: str,
-    mended: Mended,
-    evidence: dict[str, Any],
-    fix: tuple[str, ...] | str,
-) -> Finding:
-    evidence |= {"matched_now": mended.now.hits, "matched_then": mended.then.hits}
-    evidence |= {"trials": mended.tried}
-    now, then = mended.now.ap50, mended.then.ap50
-    return Finding(kind, "error", message, evidence, now, then, fix)
-
-
-def _box_kind(was: BoxReading, reading: BoxReading) -> str:
-    """What to call a misreading."""
-    if reading.scale != was.scale:
-        known = {"relative": "relative_as_pixels", "pixels": "pixels_as_relative"}
-        known |= {"percent": "percent_as_pixels", "thousandths": "thousandths_as_pixels"}
-        return known.get(reading.scale, "resized_coordinates")
-    if (reading.layout in ("yxhw", "yxyx")) != (was.layout in ("yxhw", "yxyx")):
-        return "y_before_x" if reading.layout[0] == "y" else "x_before_y"
-    return {
-        "xyxy": "corner_as_size",
-        "yxyx": "corner_as_size",
-        "cxcywh": "centre_as_corner",
-    }.get(reading.layout, "corner_as_centre" if was.layout == "cxcywh" else "size_as_corner")
-
-
-def _box_fix(was: BoxReading, reading: BoxReading) -> tuple[str, ...] | str:
-    if not reading.importable:
-        what = _SCALE[reading.scale].format(reading.side)
-        layout = "" if reading.layout == was.layout else f" and --box {reading.layout}"
-        return f"No option of the import does this to coordinates: {what}{layout}."
-    words: tuple[str, ...] = ()
-    if reading.layout != was.layout:
-        words += ("--box", reading.layout)
-    if reading.scale != was.scale:
-        words += ("--relative",) if reading.relative else ("--pixels",)
-    return words
 
 
 def _with_commands(case: Case, found: list[Finding]) -> list[Finding]:
@@ -269,14 +172,14 @@ def _with_commands(case: Case, found: list[Finding]) -> list[Finding]:
                     words += option
     done = []
     for finding in found:
-        fix = finding.fix
+        fix, remark = finding.fix, None
         if isinstance(fix, tuple):
             own = words if finding.failed else [*words, *fix]
-            fix = case.imported.command(*own)
+            fix, remark = case.imported.command(*own), case.imported.remark
             if fix is None:
                 fix = "A prediction loop wrote it: mend it there. For a file the options would be "
-                fix += f"{' '.join(own)}."
-        done.append(replace(finding, fix=fix))
+                fix, remark = f"{fix}{' '.join(own)}.", None
+        done.append(replace(finding, fix=fix, remark=remark))
     return done
 
 

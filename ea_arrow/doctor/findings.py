@@ -25,6 +25,9 @@ class Finding:
         ap50_then: The same if it were mended; None where that cannot be tried.
         fix: The words of a command, or what to do in plain text; None if there is nothing to do.
         file: Name and content of a file that the command needs.
+        ap_now: AP, the mean over IoU 0.5 … 0.95, as the data are; where AP50 does not tell.
+        ap_then: The same if it were mended.
+        remark: What to know of the command.
     """
 
     kind: str
@@ -35,6 +38,9 @@ class Finding:
     ap50_then: float | None = None
     fix: tuple[str, ...] | str | None = None
     file: tuple[str, str] | None = None
+    ap_now: float | None = None
+    ap_then: float | None = None
+    remark: str | None = None
 
     @property
     def failed(self) -> bool:
@@ -49,6 +55,15 @@ class Finding:
             dict(zip(("name", "content"), self.file, strict=True)) if self.file else None
         )
         return plain
+
+
+def differ(now: float | None, then: float | None) -> bool:
+    """Whether two numbers differ as they are printed, with four digits.
+
+    >>> differ(0.08114, 0.08108), differ(0.1, None)
+    (False, False)
+    """
+    return now is not None and then is not None and f"{now:.4f}" != f"{then:.4f}"
 
 
 def share(part: int, whole: int) -> str:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from ea_arrow.class_maps import KEYS, read_map
+from ea_arrow.doctor.findings import listed
 from ea_arrow.doctor.layouts import BoxReading
 from ea_arrow.errors import SourceError
 from ea_arrow.sources.formats import LAYOUTS
@@ -24,21 +27,30 @@ class Imported:
 
     Attributes:
         name: The iteration.
-        files: The names of its files, in order; none if a prediction loop wrote it.
+        files: Its files, in order, as a command here names them; none after a prediction loop.
+        gone: Those of them that are no longer there.
         one: Whether it is a single file, whose rows are in order.
         reading: How boxes were read.
         options: What the import was told, as words of its command.
+        unit_key: What data units were found by, if that is known.
         class_key: What class references were found by.
         map: What ``--map`` was given, if anything.
     """
 
     name: str
     files: tuple[str, ...]
+    gone: tuple[str, ...]
     one: bool
     reading: BoxReading
     options: tuple[str, ...]
+    unit_key: str | None
     class_key: str
     map: str | None
+
+    @property
+    def remark(self) -> str | None:
+        """What is to be said of the command's files."""
+        return f"({listed(list(self.gone))}: where the file is now)" if self.gone else None
 
     def command(self, *changes: str) -> tuple[str, ...] | None:
         """The words that import it again with other options; None without files.
@@ -97,16 +109,42 @@ def imported(iteration: Iteration, *, relative: bool) -> Imported:
         one_based,
     )
     options = read.get("options")
-    mapped = read.get("map")
+    mapped, unit_key = read.get("map"), read.get("unit_key")
+    files = tuple(dict.fromkeys(_shown(s) for s in sources))
     return Imported(
         name=iteration.name,
-        files=tuple(dict.fromkeys(str(Path(s["name"])) for s in sources)),
+        files=files,
+        gone=tuple(file for file in files if not Path(file).exists()),
         one=len(sources) == 1 and "files" not in sources[0],
         reading=reading,
         options=tuple(map(str, options)) if isinstance(options, list) else (),
+        unit_key=unit_key if isinstance(unit_key, str) else None,
         class_key=str(read.get("class_key") or "source_id"),
         map=mapped if isinstance(mapped, str) else None,
     )
+
+
+def free_name(name: str) -> str:
+    """A file name that the current directory does not have yet.
+
+    >>> free_name("no such file.json")
+    'no such file.json'
+    """
+    path = Path(name)
+    numbered = (f"{path.stem}-{number}{path.suffix}" for number in count(2))
+    return next(n for n in chain([name], numbered) if not os.path.lexists(n))
+
+
+def _shown(source: dict[str, Any]) -> str:
+    """A source as a command here names it: from here if that is shorter; its name if it is gone."""
+    path = source.get("path")
+    if not isinstance(path, str) or not Path(path).exists():
+        return str(Path(source["name"]))
+    try:
+        near = os.path.relpath(path)
+    except ValueError:  # on another drive
+        return path
+    return near if len(near) < len(path) and Path(near).exists() else path
 
 
 def _pairs(words: tuple[str, ...]) -> dict[str, str | None]:

@@ -15,17 +15,20 @@ if TYPE_CHECKING:
     from ea_arrow.sources.formats import Layout
 
 Scale = Literal[
-    "pixels", "relative", "percent", "thousandths", "stretched", "letterboxed", "padded"
+    "pixels",
+    "relative",
+    "percent",
+    "thousandths",
+    "stretched",
+    "letterboxed",
+    "padded",
+    "shortest",
 ]
 """What coordinates count: the first two an import can be told, of the others the model's output
 has to be scaled before."""
 
 TOLERANCE: Final = 1e-6
 """How far outside [0, 1] a relative coordinate may lie, as at import."""
-
-RESIZED: Final = (224, 256, 300, 320, 384, 416, 448, 512, 600, 608, 640, 736, 768, 800, 896, 1024,
-                  1280, 1536)  # fmt: skip
-"""Usual sides of the squares that models see."""
 
 _DIVISOR: Final = {"relative": 1.0, "percent": 100.0, "thousandths": 1000.0}
 _Y_FIRST: Final = ("yxhw", "yxyx")
@@ -39,13 +42,16 @@ class BoxReading:
         layout: Their order.
         scale: What they count.
         one_based: Pixels count from 1 and corners are inclusive.
-        side: Of the resized image, in pixels, where the scale is one.
+        side: Of the resized image, in pixels, where the scale is one: of the square, or its shorter
+            side (``shortest``).
+        most: The longest that the longer side became (``shortest``).
     """
 
     layout: Layout = "xywh"
     scale: Scale = "pixels"
     one_based: bool = False
     side: int = 0
+    most: int = 0
 
     @property
     def relative(self) -> bool:
@@ -79,11 +85,17 @@ class BoxReading:
         if self.scale == "stretched":
             return box * size / self.side
         longest = size.max(axis=1, keepdims=True)
-        factor = longest / self.side
-        box = box * factor
+        box = box / self.factor(size)[:, None]
         if self.scale == "letterboxed":
             box[:, :2] -= (longest - size[:, :2]) / 2
         return box
+
+    def factor(self, size: Floats) -> Floats:
+        """By how much images of a size (n, 2 or 4) were enlarged, keeping their shape (n)."""
+        factor: Floats = self.side / size.max(axis=1)
+        if self.scale == "shortest":
+            factor = np.minimum(self.side / size.min(axis=1), self.most / size.max(axis=1))
+        return factor
 
 
 def to_numbers(xywh: Floats, reading: BoxReading) -> Floats:
@@ -103,13 +115,12 @@ def to_numbers(xywh: Floats, reading: BoxReading) -> Floats:
     return numbers[:, [1, 0, 3, 2]] if reading.layout in _Y_FIRST else numbers
 
 
-def other_readings(now: BoxReading, numbers: Floats, sides: Floats) -> list[BoxReading]:
-    """Readings that the numbers allow, without the present one.
+def other_readings(now: BoxReading, numbers: Floats) -> list[BoxReading]:
+    """Readings that the numbers allow, without the present one; of resized images see ``resized``.
 
     Args:
         now: As they are read.
         numbers: Shape (n, 4), as the file has them.
-        sides: The longest side of each of their data units (n).
     """
     if not len(numbers):
         return []
@@ -128,17 +139,4 @@ def other_readings(now: BoxReading, numbers: Floats, sides: Floats) -> list[BoxR
         for scale in scales
         for layout in LAYOUTS
     ]
-    if now.scale == "pixels" and reach > 2:
-        found += _resized(now, numbers, sides)
     return [reading for reading in found if reading != now]
-
-
-def _resized(now: BoxReading, numbers: Floats, sides: Floats) -> list[BoxReading]:
-    """The smallest usual square that holds the boxes, unless the images are that large."""
-    box = to_xywh(numbers, now.layout)
-    reach = float(np.quantile((box[:, :2] + box[:, 2:]).max(axis=1), 0.995))
-    side = next((side for side in RESIZED if reach <= side + 1), 0)
-    if not side or np.median(np.abs(sides - side)) <= 1:
-        return []
-    scales: tuple[Scale, ...] = ("stretched", "letterboxed", "padded")
-    return [replace(now, scale=scale, side=side) for scale in scales]

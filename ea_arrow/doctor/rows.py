@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -171,10 +172,12 @@ def check_outside(case: Case) -> list[Finding]:
         return []
     turned = _mostly_outside(found.box[:, [1, 0, 3, 2]], found.unit, case.truth)
     fitting = int((away & ~turned).sum())
+    exchanged = replace(found, box=np.where(away[:, None], found.box[:, [1, 0, 3, 2]], found.box))
     then = ap50(found.take(~away), case.truth)
     message = f"{counted(number, 'box', ('lies', 'lie'))} mostly outside of the data unit "
     message += f"({share(number, len(found))})"
-    message += f"; {fitting:,} would be inside with x and y exchanged." if fitting else "."
+    fits = fitting and (ap50(exchanged, case.truth) or 0.0) > (then or 0.0)
+    message += f"; {fitting:,} would be inside with x and y exchanged." if fits else "."
     return [
         Finding(
             kind="boxes_outside",

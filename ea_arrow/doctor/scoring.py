@@ -11,6 +11,7 @@ import pyarrow as pa
 from ea_arrow.candidates import Candidates, find_candidates
 from ea_arrow.metrics.coco import evaluate_candidates
 from ea_arrow.metrics.parameters import CocoParameters
+from ea_arrow.pairs import best_labels
 from ea_arrow.schema import BOX
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ MOST: Final = 100
 AT_50: Final = CocoParameters(
     iou_thresholds=(0.5,), areas={"all": (0.0, 1e10)}, max_detections=(MOST,)
 )
+AT_ALL: Final = CocoParameters(areas=AT_50.areas, max_detections=AT_50.max_detections)
+_AT_90: Final = [round(100 * iou) for iou in AT_ALL.iou_thresholds].index(90)
 
 
 @dataclass(frozen=True)
@@ -154,11 +157,41 @@ class Score:
         ap50: AP at IoU 0.5; None where no label counts.
         hits: Predictions that match a label which counts.
         classes: Classes of labels among the hits.
+        recall: Hits among labels that count, of all classes together.
     """
 
     ap50: float | None
     hits: int
     classes: int
+    recall: float = 0.0
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How closely boxes fit.
+
+    Attributes:
+        ap: AP, the mean over IoU 0.5, 0.55, … 0.95.
+        ap90: AP at IoU 0.9.
+    """
+
+    ap: float
+    ap90: float
+
+
+@dataclass(frozen=True)
+class Matched:
+    """Predictions and the labels that they overlap most (M).
+
+    Attributes:
+        row: Which predictions.
+        label: Which labels.
+        iou: How much each pair overlaps.
+    """
+
+    row: Ints
+    label: Ints
+    iou: Floats
 
 
 def pairs_of(found: Detections, truth: Truth, lowest: float) -> Candidates:
@@ -174,8 +207,31 @@ def score(found: Detections, truth: Truth) -> Score:
     value = evaluated.summary()["AP"]
     label = evaluated.matched_labels()[0]
     hit = (label >= 0) & ~evaluated.ignored_predictions()[0]
-    classes = len(np.unique(truth.klass[label[hit]]))
-    return Score(None if value < 0 else value, int(hit.sum()), classes)
+    classes, hits = len(np.unique(truth.klass[label[hit]])), int(hit.sum())
+    recall = hits / max(int(truth.counts.sum()), 1)
+    return Score(None if value < 0 else value, hits, classes, recall)
+
+
+def fit(found: Detections, truth: Truth) -> Fit | None:
+    """AP over all thresholds, as ``Project.metrics`` has it; None without labels."""
+    candidates = pairs_of(found, truth, AT_ALL.lowest)
+    evaluated = evaluate_candidates(candidates, truth.frames()[1], AT_ALL)
+    ap = evaluated.summary()["AP"]
+    at_90 = evaluated.precision[_AT_90]
+    return Fit(ap, float(at_90[at_90 > -1].mean())) if ap >= 0 else None
+
+
+def matched(found: Detections, truth: Truth, lowest: float) -> Matched:
+    """The predictions that reach an IoU with a label of their class which counts, and that label.
+
+    Crowds are left out: what is called IoU is another measure for them.
+    """
+    counting = np.flatnonzero(truth.counts)
+    candidates = pairs_of(found, truth.within(truth.counts), lowest)
+    arranged = candidates.arranged
+    label, iou = best_labels(candidates.pairs, arranged)
+    hit = np.flatnonzero(label >= 0)
+    return Matched(arranged.row[hit], counting[arranged.label_row[label[hit]]], iou[hit])
 
 
 def ap50(found: Detections, truth: Truth) -> float | None:

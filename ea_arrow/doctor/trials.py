@@ -9,7 +9,9 @@ import numpy as np
 
 from ea_arrow.doctor.class_numbers import Renumbering, renumberings
 from ea_arrow.doctor.layouts import BoxReading, other_readings
+from ea_arrow.doctor.resized import resized_readings, sharpened
 from ea_arrow.doctor.scoring import Detections, Score, Truth, score
+from ea_arrow.doctor.shifts import try_closer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,6 +25,12 @@ if TYPE_CHECKING:
 GAIN: Final = 0.05
 FACTOR: Final = 1.3
 """A trial says something if AP50 rises by more than both."""
+
+LOW: Final = 0.3
+_LOW_RECALL: Final = 0.25
+_LOW_FACTOR: Final = 3
+"""Where AP50 stays below the first, far more labels have to be found than now: at random boxes hit
+some large labels, and a class of few labels then has a high AP."""
 
 _NEW_HITS: Final = {"boxes": 2, "classes": 3}
 
@@ -73,6 +81,8 @@ def clear(now: Score, then: Score, what: str) -> bool:
         return False
     better = then.ap50 - now.ap50 > GAIN and then.ap50 > FACTOR * now.ap50
     enough = then.hits - now.hits >= _NEW_HITS[what]
+    if then.ap50 < LOW:
+        enough &= then.recall >= _LOW_RECALL and then.hits >= _LOW_FACTOR * now.hits
     return better and enough and (what == "boxes" or then.classes > 1)
 
 
@@ -87,16 +97,24 @@ class Trials:
         self.case = case
         self.tried = 0
         rows = case.rows
-        sides = np.maximum(case.truth.width, case.truth.height)
         known = rows.four & (rows.found.unit >= 0) & np.isfinite(rows.box).all(axis=1)
         numbers, unit = case.numbers[known], rows.found.unit[known]
-        self.readings = other_readings(case.imported.reading, numbers, sides[unit])
+        now, size = case.imported.reading, case.truth.size[unit, :2]
+        self.readings = other_readings(now, numbers) + resized_readings(now, numbers, size)
         self.numberings = renumberings(case.references, case.reference_class, case.targets)
 
     def read(self, boxes: BoxReading | None, classes: Renumbering | None) -> Detections:
         """The predictions that an import would keep."""
         found, kept = self._read(boxes, classes)
         return found.take(kept)
+
+    def read_alike(
+        self, boxes: BoxReading | None, other: BoxReading | None, classes: Renumbering | None
+    ) -> tuple[Detections, Detections]:
+        """The rows that an import would keep under both of two readings."""
+        (one, kept), (two, also) = (self._read(way, classes) for way in (boxes, other))
+        self.tried += 1
+        return one.take(kept & also), two.take(kept & also)
 
     def _read(
         self, boxes: BoxReading | None, classes: Renumbering | None
@@ -125,7 +143,8 @@ class Trials:
             return self._mended(now, None, None)
         boxes, boxes_score = self._best(self.readings, lambda way: self.read(way, None))
         classes, classes_score = self._best(self.numberings, lambda way: self.read(None, way))
-        boxes = boxes if clear(now, boxes_score, "boxes") else None
+        if not clear(now, boxes_score, "boxes") and not self._closer(now, boxes, boxes_score):
+            boxes = None
         classes = classes if clear(now, classes_score, "classes") else None
         if boxes and classes and (classes_score.ap50 or 0) > (boxes_score.ap50 or 0):
             boxes = None
@@ -135,7 +154,16 @@ class Trials:
             boxes = self._boxes_upon(classes, classes_score)
         else:
             boxes, classes = self._together(now)
+        if boxes is not None and boxes.side:
+            boxes, tried = sharpened(boxes, lambda way: self.read(way, classes), self.case.truth)
+            self.tried += tried
         return self._mended(now, boxes, classes)
+
+    def _closer(self, now: Score, boxes: BoxReading | None, then: Score) -> bool:
+        """Whether boxes of images that were mostly left as they were fit more closely."""
+        if boxes is None or not boxes.side or (then.ap50 or 0.0) - (now.ap50 or 0.0) <= GAIN:
+            return False
+        return try_closer(*self.read_alike(None, boxes, None), self.case.truth) is not None
 
     def _score(self, found: Detections, truth: Truth | None = None) -> Score:
         self.tried += 1

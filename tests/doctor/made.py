@@ -12,15 +12,18 @@ NAMES = ("zebra", "ant", "mole", "cow", "bee", "yak")
 SIZES = ((640, 480), (300, 500), (1000, 400))
 
 
-def truth(seed=0, images=12, names=NAMES, ids=None, per_image=4):
-    """COCO ground truth: each image has labels of ``per_image`` classes."""
+def truth(seed=0, images=12, names=NAMES, ids=None, per_image=4, sizes=SIZES, sides=(0.1, 0.4)):
+    """COCO ground truth: each image has labels of ``per_image`` classes.
+
+    Their sides are such parts of the images' as ``sides`` says.
+    """
     rng = np.random.default_rng(seed)
     ids = list(ids or range(1, len(names) + 1))
     annotations = []
     for image in range(1, images + 1):
-        width, height = SIZES[image % len(SIZES)]
+        width, height = sizes[image % len(sizes)]
         for number in range(per_image):
-            side = rng.uniform(0.1, 0.4, 2)
+            side = rng.uniform(*sides, 2)
             corner = rng.uniform(0, 1 - side)
             box = [corner[0] * width, corner[1] * height, side[0] * width, side[1] * height]
             box = [float(round(value)) for value in box]
@@ -33,8 +36,8 @@ def truth(seed=0, images=12, names=NAMES, ids=None, per_image=4):
         "images": [
             {
                 "id": i,
-                "width": SIZES[i % 3][0],
-                "height": SIZES[i % 3][1],
+                "width": sizes[i % len(sizes)][0],
+                "height": sizes[i % len(sizes)][1],
                 "file_name": f"{i:04}.jpg",
             }
             for i in range(1, images + 1)

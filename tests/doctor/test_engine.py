@@ -12,7 +12,8 @@ from ea_arrow import FrameClassification, Prediction
 from ea_arrow.doctor import examination, examine, reading
 from ea_arrow.doctor.imported import imported
 from ea_arrow.doctor.layouts import BoxReading, other_readings, to_numbers
-from ea_arrow.doctor.scoring import ap50
+from ea_arrow.doctor.resized import resized_readings
+from ea_arrow.doctor.scoring import ap50, fit
 from ea_arrow.sources.boxes import to_xywh
 from ea_arrow.sources.formats import LAYOUTS
 from ea_arrow.store import Store
@@ -50,6 +51,13 @@ def test_ap50_is_that_of_the_metrics(tmp_path_factory, seed, off):
     store = Store(project.root)
     case = reading.read_case(store, store.iteration("x"))
     assert ap50(case.now, case.truth) == made.ap50(project, "x")
+    numbers = {
+        r["metric"]: r["value"]
+        for r in project.metrics("x", iou_type="bbox").to_arrow()[:12].to_pylist()
+    }
+    assert fit(case.now, case.truth).ap == numbers["AP"]
+    at_90 = project.metrics("x", iou_type="bbox", iou_thresholds=[0.9]).to_arrow().to_pylist()[0]
+    assert fit(case.now, case.truth).ap90 == pytest.approx(at_90["value"], abs=1e-12)
     assert examination(project, "x").ap50 == made.ap50(project, "x")
 
 
@@ -156,16 +164,18 @@ def test_what_an_import_was_told_is_kept_in_the_command():
 def test_scales_are_tried_where_numbers_allow_them():
     def scales(reach, now=BoxReading()):  # noqa: B008 - frozen
         numbers = np.full((10, 4), reach / 2)
-        return {way.scale for way in other_readings(now, numbers, np.full(10, 2000.0))}
+        size = np.full((10, 2), 2000.0)
+        ways = other_readings(now, numbers) + resized_readings(now, numbers, size)
+        return {way.scale for way in ways}
 
     assert scales(1) == {"pixels", "relative"}
     assert scales(100) >= {"pixels", "percent"}
     assert scales(900) >= {"pixels", "thousandths", "stretched"}
-    assert scales(2100) == {"pixels"}
+    assert scales(1e6) == {"pixels"}
     relative = BoxReading(scale="relative")
     assert scales(1, relative) == {"relative"}
     assert scales(900, relative) == {"relative", "pixels"}
-    assert other_readings(relative, np.zeros((0, 4)), np.zeros(0)) == []
+    assert other_readings(relative, np.zeros((0, 4))) == []
 
 
 def test_absurd_boxes_are_survived(tmp_path):
@@ -178,3 +188,45 @@ def test_absurd_boxes_are_survived(tmp_path):
     kinds = {finding.kind for finding in examine(project, "x")}
     assert {"boxes_outside", "empty_boxes"} <= kinds
     json.dumps(examination(project, "x").to_dict(), allow_nan=False)
+
+
+def sources(*paths, **more):
+    """An iteration imported from these."""
+    given = [{"name": path.name, "path": str(path), **more} for path in paths]
+    return SimpleNamespace(name="x", imports=({"sources": json.dumps(given)},))
+
+
+def test_files_are_named_from_here_where_that_is_shorter(tmp_path, monkeypatch):
+    near, far = tmp_path / "run" / "a.json", tmp_path / "b.json"
+    (tmp_path / "run/deep/er/and/deep/er/still/and/deep/er").mkdir(parents=True)
+    for path in (near, far):
+        path.write_text("[]")
+    how = imported(sources(near, far), relative=False)
+    assert (how.files, how.remark) == (("run/a.json", "b.json"), None)
+    monkeypatch.chdir(tmp_path / "run/deep/er/and/deep/er/still/and/deep/er")
+    deep = tmp_path / "run/deep/er/and/deep/er/still/and/deep"
+    assert imported(sources(deep), relative=False).files == ("..",)
+    monkeypatch.chdir("/")
+    assert imported(sources(far), relative=False).files == (str(far)[1:],)
+
+
+def test_files_of_one_name_stay_two(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x.json").write_text("[]")
+    how = imported(sources(tmp_path / "a/x.json", tmp_path / "b/x.json"), relative=False)
+    assert how.files == ("a/x.json", "b/x.json")
+
+
+def test_a_directory_is_named_by_its_path(tmp_path):
+    (tmp_path / "labels/txt").mkdir(parents=True)
+    how = imported(sources(tmp_path / "labels/txt", files=200), relative=False)
+    assert (how.files, how.one) == (("labels/txt",), False)
+
+
+def test_a_file_that_is_gone_is_to_be_found(tmp_path):
+    how = imported(sources(tmp_path / "old" / "a.json"), relative=False)
+    assert how.files == ("a.json",)
+    assert how.remark == "(a.json: where the file is now)"
+    (tmp_path / "a.json").write_text("[]")  # as of imports that did not record the path
+    assert imported(sources(tmp_path / "old" / "a.json"), relative=False).remark is None
