@@ -66,11 +66,19 @@ class Targets:
         }
 
     def find(self, text: str) -> Hashes | None:
-        """A class by feature hash, source id or name; then an option by hash or name."""
-        for known in (*self._by.values(), *self._options.values()):
-            if text in known:
-                return known[text]
-        return None
+        """A class by feature hash, source id or name; then an option by hash or name.
+
+        Raises:
+            SourceError: It is the source id of one class and the name of another.
+        """
+        found = [known[text] for known in self._by.values() if text in known]
+        if len(set(found)) > 1:
+            raise SourceError(
+                f"'{text}' is the source id of one class and the name of another.",
+                hint="Name the class by its feature hash: ea-arrow ontology",
+            )
+        found += [known[text] for known in self._options.values() if text in known]
+        return found[0] if found else None
 
     def by(self, key: str) -> dict[str, Hashes]:
         """The objects by one key: ``feature_hash``, ``source_id``, ``name`` or ``index``."""
@@ -115,11 +123,18 @@ def read_map(given: str | Path | Mapping[Any, Any], targets: Targets) -> dict[st
             raise SourceError(f"The project has none of COCO's classes, which --map {word} needs.")
         return found
     path = Path(given)
-    if not path.is_file():
+    if not _is_file(path):
         near = did_you_mean(word, [*KEYS, "shift:1", *_COCO])
         hint = f"{near} {_HELP}" if near else _HELP
         raise SourceError(f"--map {word}: there is no such file.", hint=hint)
     return _resolved(_document(path), targets, str(path))
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long
+        return False
 
 
 def _shifted(targets: Targets, by: int) -> dict[str, Hashes]:
@@ -149,11 +164,11 @@ def _document(path: Path) -> Mapping[Any, Any]:
         return names_of(path)
     if text.lstrip().startswith(("{", "[")):
         try:
-            document = json.loads(text)
+            document = json.loads(text, object_pairs_hook=lambda pairs: _once(pairs, path))
         except (ValueError, RecursionError) as error:
             raise SourceError(f"{path} is not JSON: {error}.", hint=_HELP) from error
     else:
-        document = [line.strip() for line in text.splitlines() if line.strip()]
+        document = _lines(text, path)
     if isinstance(document, list):
         document = dict(enumerate(document))
     if not isinstance(document, dict):
@@ -163,8 +178,30 @@ def _document(path: Path) -> Mapping[Any, Any]:
     return document
 
 
+def _once(pairs: list[tuple[str, Any]], path: Path) -> dict[str, Any]:
+    """An object of JSON, of which a key that is there twice would hide the first."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for key, n in Counter(key for key, _ in pairs).items() if n > 1)
+        raise SourceError(f"{path}: {cut(twice)} is mapped twice; expected each class once.")
+    return found
+
+
+def _lines(text: str, path: Path) -> list[str]:
+    """Names, one per line; what counts them must not be left out."""
+    lines = [line.strip() for line in text.rstrip().split("\n")] if text.strip() else []
+    if "" in lines:
+        raise SourceError(
+            f"{path}: line {lines.index('') + 1} is blank, and the lines are counted.",
+            hint="Take it out if it is no class; else write a name there that no class has.",
+        )
+    return lines
+
+
 def _resolved(given: Mapping[Any, Any], targets: Targets, where: str) -> dict[str, Hashes]:
     texts = {_text(key, where): _text(value, where) for key, value in given.items()}
+    if len(texts) < len(given):
+        raise SourceError(f"{where} maps a class twice: as a number and as a text.")
     hashes = targets.by("feature_hash")
     by_key = [key for key in texts if key in hashes]
     by_value = [value for value in texts.values() if targets.find(value)]

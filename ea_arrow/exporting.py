@@ -102,8 +102,9 @@ def export(
             hint="Name an iteration, or export the labels to coco, yolo, kitti, parquet or csv.",
         )
     final = local(path) if path is not None else default_path(name, target)
-    final = final.resolve() if final.is_symlink() else final
-    _check_place(final, target, overwrite=overwrite)
+    with writing(final):
+        final = final.resolve() if final.is_symlink() else final
+        _check_place(final, target, overwrite=overwrite)
     return _write(subject, target, final, overwrite=overwrite)
 
 
@@ -160,6 +161,8 @@ def _check_place(path: Path, target: Target, *, overwrite: bool) -> None:
         raise ExportError(f"{path}: lies inside of a project's own files.")
     if not path.exists():
         return
+    if not (path.is_file() or path.is_dir()):  # a file would take the place of the device
+        raise ExportError(f"{path}: is a pipe or device; exports are files and directories.")
     if target.suffix:
         if path.is_dir():
             raise ExportError(f"{path}: is a directory; {target.name} is a file.")

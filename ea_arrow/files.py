@@ -11,6 +11,7 @@ import json
 import os
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Self
 
@@ -23,6 +24,7 @@ from ea_arrow.errors import ProjectError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from concurrent.futures import Future
     from pathlib import Path
     from types import TracebackType
 
@@ -36,7 +38,9 @@ _MAX_TEXT_STATISTIC = 64
 class FileWriter:
     """Streams record batches into one Parquet file that nobody sees until it is committed.
 
-    Used as a context manager it closes the file, or deletes it if the block raises.
+    Used as a context manager it closes the file, or deletes it if the block raises. A row group is
+    encoded and written by a thread while the caller makes the next one: an error of it is raised by
+    what is called after it, at last by :meth:`close`.
 
     Args:
         root: Directory of the table.
@@ -57,6 +61,8 @@ class FileWriter:
         self._pending: list[pa.RecordBatch] = []
         self._pending_rows = 0
         self._pending_bytes = 0
+        self._thread: ThreadPoolExecutor | None = None
+        self._written: Future[None] | None = None
         with writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             try:
@@ -103,12 +109,32 @@ class FileWriter:
             self.write(batch)
 
     def _flush(self) -> None:
-        if self._pending:
-            table = pa.Table.from_batches(self._pending)
-            self._pending, self._pending_rows, self._pending_bytes = [], 0, 0
-            with writing(self.path):
-                self._writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
-            self.rows += table.num_rows
+        """Let what is pending be written, once the row group before it has been."""
+        self._wait()
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1)
+        self._written = self._thread.submit(self._write_group, self._taken())
+
+    def _taken(self) -> pa.Table:
+        """What is pending, which is counted as written."""
+        table = pa.Table.from_batches(self._pending)
+        self._pending, self._pending_rows, self._pending_bytes = [], 0, 0
+        self.rows += table.num_rows
+        return table
+
+    def _write_group(self, table: pa.Table) -> None:
+        with writing(self.path):
+            self._writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
+
+    def _wait(self) -> None:
+        written, self._written = self._written, None
+        if written is not None:
+            written.result()
+
+    def _end_thread(self) -> None:
+        if self._thread is not None:
+            self._thread.shutdown()
+            self._thread = None
 
     def close(self) -> None:
         """Finish the file; if that fails it is gone."""
@@ -119,7 +145,10 @@ class FileWriter:
             raise
 
     def _finish(self) -> None:
-        self._flush()
+        self._wait()
+        self._end_thread()
+        if self._pending:
+            self._write_group(self._taken())
         with writing(self.path):
             self._writer.close()
             sync(self.path)
@@ -128,6 +157,7 @@ class FileWriter:
 
     def discard(self) -> None:
         """Delete the file."""
+        self._end_thread()
         with suppress(OSError):  # the disk that could not take the rows cannot take the footer
             self._writer.close()
         self.path.unlink(missing_ok=True)
@@ -163,7 +193,7 @@ def parquet_options(spec: TableSpec) -> dict[str, Any]:
             dictionaries += ["mask.height", "mask.width"]
     return {
         "compression": "zstd",
-        "compression_level": 3,
+        "compression_level": 1,  # of these columns higher ones make no smaller files
         "use_dictionary": dictionaries or False,
         "column_encoding": encodings or None,
     }
@@ -218,6 +248,23 @@ def sync(path: Path) -> None:
             raise  # some file systems cannot sync a directory
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Let one process at a time into the block; the lock goes with the process that holds it.
+
+    Where files cannot be locked (Windows) the block is entered at once: the transaction of the
+    commit in it then tells who came second.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    with writing(path), path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager

@@ -170,12 +170,16 @@ def _unit_key(
     if hits[natural] == best:
         return natural
     fitting = [key for key in _TRIED if hits[key] == best]
-    differing = [k for k in fitting[1:] if not np.array_equal(found[k], found[fitting[0]])]
-    if differing:
-        named = f"{_UNIT_WORDS[fitting[0]]} and {_UNIT_WORDS[differing[0]]}"
+    rivals = [key for key in fitting[1:] if not np.array_equal(found[key], found[fitting[0]])]
+    both = (found[natural] >= 0) & (found[fitting[0]] >= 0)
+    if (found[natural] != found[fitting[0]])[both].any() and 2 * hits[natural] >= best:
+        rivals.insert(0, natural)
+    if rivals:
+        named = f"{_UNIT_WORDS[fitting[0]]} and {_UNIT_WORDS[rivals[0]]}"
+        counts = f"{best:,} and {hits[rivals[0]]:,} of the first {len(refs):,}"
         raise SourceError(
-            f"Data units fit equally well by {named}, but they are different ones.",
-            hint=f"Say which is meant: --match {fitting[0]} or --match {differing[0]}.",
+            f"Data units are found by {named}, but they are different ones: {counts}.",
+            hint=f"Say which is meant: --match {fitting[0]} or --match {rivals[0]}.",
         )
     notes.append(
         f"data units matched by {_UNIT_WORDS[fitting[0]]}: {best:,} of the first {len(refs):,} "

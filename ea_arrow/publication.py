@@ -286,17 +286,21 @@ class Publication:
         return any(import_id_of(file) == self.import_id for file in live)
 
     def _note_known(self, ledger: Ledger, sources: list[dict[str, Any]]) -> None:
-        """Note which files are in the project already."""
+        """Note which files are in the project already, but for the iteration that is replaced."""
         known = {
             source["sha256"]: iteration.name
             for iteration in self.store.iterations(self.predictions).values()
+            if self.mode != "replace" or iteration.name != self.iteration
             for imported in iteration.imports
             for source in json.loads(imported["sources"])
         }
         for source in sources:
             if source["sha256"] in known:
-                where = known[source["sha256"]]
-                ledger.notes[f"{source['name']} is already in iteration '{where}'"] = ledger.kept
+                where, files = known[source["sha256"]], source.get("files", 1)
+                what = (
+                    f"files of {source['name']} that are" if files > 1 else f"{source['name']} is"
+                )
+                ledger.notes[f"{what} already in iteration '{where}'"] = files
 
     def _decide(self, metadata: dict[str, Any]) -> dict[str, Any]:
         """What to commit, given what is there now.

@@ -197,6 +197,11 @@ class QualityWork:
                     units["title"].to_pylist(), units["source_id"].to_pylist(), strict=True
                 )
             ]
+            if not any(names):
+                raise ProjectError(
+                    f"{images}: none of its {len(found.paths):,} images is named as a data unit.",
+                    hint="Names: ea-arrow query 'select title, source_id from data_units'",
+                )
             uris = [found.uri(n) if n else u for n, u in zip(names, uris, strict=True)]
         if not any(uris):
             raise ProjectError(

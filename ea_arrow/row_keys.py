@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow.compute as pc
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -38,6 +37,8 @@ class Duplicates:
         if not self._keys:
             return 0, []
         keys = np.concatenate(self._keys)
+        if not has_repeats(keys):
+            return 0, []
         order = np.argsort(keys, kind="stable")
         again = np.sort(order[1:][keys[order][1:] == keys[order][:-1]])
         ends = np.cumsum([len(rows) for rows in self._rows])
@@ -68,6 +69,12 @@ class Seen:
         repeats[first[~known]] = False
         self._keys = np.sort(np.concatenate((self._keys, distinct[~known])))
         return repeats
+
+
+def has_repeats(keys: NDArray[np.uint64]) -> bool:
+    """Whether any key comes twice: sorting them is many times faster than finding their order."""
+    ordered = np.sort(keys)
+    return bool((ordered[1:] == ordered[:-1]).any())
 
 
 def combined(parts: Iterable[NDArray[np.generic]], rows: int) -> NDArray[np.uint64]:
@@ -110,15 +117,9 @@ def _positional(
 
 
 def of_bytes(column: pa.Array) -> NDArray[np.uint64]:
-    """One key per row of its bytes; 0 for a null."""
-    rows = len(column)
-    lengths = pc.binary_length(column).fill_null(0).to_numpy().astype(np.int64)
-    offsets = np.frombuffer(column.buffers()[1], dtype=np.int32)
-    start = offsets[column.offset : column.offset + rows].astype(np.int64)
-    size = int(lengths.sum())
-    place = np.arange(size) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    if size == 0:
-        return np.zeros(rows, dtype=np.uint64)
-    data = np.frombuffer(column.buffers()[2], dtype=np.uint8)
-    row = np.repeat(np.arange(rows), lengths)
-    return _positional(data[start[row] + place].astype(np.uint64), row, rows)
+    """One key per row of its bytes; 0 for a null. Other processes give other keys."""
+    # Python's own hash is of 64 bits, and faster than NumPy can be, even with an object per row.
+    keys = np.fromiter(map(hash, column.to_pylist()), np.int64, len(column)).view(np.uint64)
+    if column.null_count:
+        keys[column.is_null().to_numpy(zero_copy_only=False)] = 0
+    return keys

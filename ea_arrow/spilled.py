@@ -8,7 +8,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 import numpy as np
 
 from ea_arrow.files import writing
-from ea_arrow.row_keys import Duplicates
+from ea_arrow.row_keys import Duplicates, has_repeats
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,8 +69,7 @@ class SpilledDuplicates(Duplicates):
         number, first = 0, np.zeros(0, np.int64)
         for part in range(parts):
             pairs = self._part(part, parts)
-            ordered = np.sort(pairs["key"])
-            if not (ordered[1:] == ordered[:-1]).any():
+            if not has_repeats(pairs["key"]):
                 continue
             order = np.argsort(pairs["key"], kind="stable")
             ordered = pairs["key"][order]

@@ -13,6 +13,7 @@ from ea_arrow.errors import QueryError
 from ea_arrow.quality.engine import PARTNER, quality, wide_spec
 from ea_arrow.quality.images import image_quality, image_spec, measured_as
 from ea_arrow.quality.own import OwnMetrics
+from ea_arrow.quality.registry import metrics_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -41,6 +42,10 @@ _BESIDE: Final = {  # what an own expression may use besides the metrics
     "image": "data_units",
 }
 _DOUBLED: Final = ("iteration", "prediction_id", "label_id", "unit_id", "data_hash", "frame")
+_VOLATILE: Final = (
+    "SELECT DISTINCT function_name FROM duckdb_functions() WHERE stability = 'VOLATILE'"
+)
+_OF_IMAGES: Final = "unit_id, data_hash, frame, error, object_count, frame_object_density"
 _TEXTS: Final = (PARTNER, "error")  # columns of the wide views that are no metrics
 
 
@@ -73,6 +78,8 @@ class QualityViews:
         if not names:
             return {}
         own = list(OwnMetrics(self.store).listed().values()) if self._given is None else self._given
+        if "image_quality" not in names and _names_images(own):
+            names.append("image_quality")
         return {name: [m for m in own if m.target == WIDE[name]] for name in names}
 
     def built_in(
@@ -148,10 +155,16 @@ class QualityViews:
         inner = (
             f"SELECT b.*, m.* EXCLUDE ({doubled}) FROM {source} m JOIN {beside} b USING ({keys})"
         )
+        if target != "image" and _names_images(own):
+            inner = (
+                f"SELECT o.*, i.* EXCLUDE ({_OF_IMAGES}) FROM ({inner}) o "
+                "LEFT JOIN measured_image i ON i.data_hash = o.data_hash AND i.frame = o.frame"
+            )
         for metric in own:
             shown.append(f'"{metric.name}"')
             if metric.sql is not None:
-                value = f'CAST(({expression(metric.sql)}) AS DOUBLE) AS "{metric.name}"'
+                number = f"CAST(({expression(metric.sql)}) AS DOUBLE)"
+                value = f'CASE WHEN isfinite({number}) THEN {number} END AS "{metric.name}"'
                 inner = f"SELECT *, {value} FROM ({inner})"
             else:
                 value = f'o.value AS "{metric.name}"'
@@ -202,12 +215,36 @@ def expression(sql: str) -> str:
         QueryError: It is not one expression.
     """
     try:
-        return str(duckdb.SQLExpression(sql))
+        text = str(duckdb.SQLExpression(sql))
+        with duckdb.connect() as connection:
+            [(tree,)] = connection.execute(
+                "SELECT json_serialize_sql(?::VARCHAR)", [f"SELECT {text}"]
+            ).fetchall()
+            volatile = connection.execute(_VOLATILE).fetchall()
     except duckdb.Error as error:
         raise QueryError(
             f"'{sql}' is not an SQL expression: {error}",
             hint="For example: relative_w * relative_h * confidence",
         ) from error
+    used = set(re.findall(r'"function_name":"([^"]+)"', tree))
+    if '"class":"WINDOW"' in tree:
+        raise QueryError(
+            f"'{sql}' looks at other rows (OVER): its values would depend on what is asked for.",
+            hint="Compute it in a query, or as a function: project.add_quality_metric(name, f).",
+        )
+    chance = sorted(used & {name for (name,) in volatile})
+    if chance:
+        raise QueryError(f"'{sql}' has another value each time: {', '.join(chance)}.")
+    return text
+
+
+def _names_images(own: Sequence[OwnMetric]) -> bool:
+    """Whether metrics of objects use any of their image."""
+    names = "|".join(metrics_of("image"))
+    return any(
+        m.sql is not None and m.target != "image" and re.search(rf"\b({names})\b", m.sql)
+        for m in own
+    )
 
 
 def _is_named(name: str, sql: str) -> bool:

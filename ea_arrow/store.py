@@ -45,6 +45,8 @@ MARKER: Final = "project.json"
 ONTOLOGY: Final = "ontology.json"
 DERIVED: Final = "derived"
 
+_MOST_NAMED: Final = 20
+
 
 def find_root(start: Path) -> Path | None:
     """The nearest directory from ``start`` upwards that holds a project."""
@@ -57,6 +59,11 @@ def find_root(start: Path) -> Path | None:
 def import_id_of(file: DataFile) -> str:
     """The import that wrote a file of predictions."""
     return Path(file.path).name.partition("-")[0]
+
+
+def label_commits(labels: Table) -> list[dict[str, Any]]:
+    """What each commit of labels says of itself, newest first."""
+    return [json.loads(commit["ea_arrow"]) for commit in labels.history() if "ea_arrow" in commit]
 
 
 @dataclass(frozen=True)
@@ -179,15 +186,20 @@ class Store:
         """An error that says which iterations there are."""
         known = list(self.iterations())
         near = did_you_mean(name, known)
-        listed = f"There are: {', '.join(known[:20])}." if known else "There are none yet."
+        more = f", … ({len(known):,} in all)" if len(known) > _MOST_NAMED else ""
+        listed = ", ".join(known[:_MOST_NAMED])
+        listed = f"There are: {listed}{more}." if known else "There are none yet."
         hint = f"{near} {listed}" if near else listed
         return IterationNotFoundError(f"There is no iteration '{name}'.", hint=hint)
 
     def live_rows(self, spec: TableSpec) -> pa.Table:
-        """Rows of ``iterations`` or ``rejects`` whose import is live (labels' are always)."""
+        """Rows of ``iterations`` or ``rejects`` whose import is live, or of labels published."""
         rows = self.table(spec).read()
         live = {import_id_of(file) for file in self.table(PREDICTIONS).files()}
-        wanted = pc.is_in(rows["import_id"], pa.array(sorted(live), pa.string()))
         if spec is REJECTS:
-            wanted = pc.or_(wanted, pc.is_null(rows["iteration"]))
-        return rows.filter(wanted)
+            labels = self.table(LABELS)
+            live |= {import_id_of(file) for file in labels.files()}
+            live |= {
+                commit["import_id"] for commit in label_commits(labels) if "import_id" in commit
+            }
+        return rows.filter(pc.is_in(rows["import_id"], pa.array(sorted(live), pa.string())))

@@ -329,6 +329,19 @@ def test_confusion_of_classifications(skies: Path) -> None:
     assert "IoU" not in ran.stderr
 
 
+def test_confusion_of_what_an_iteration_holds(skies: Path) -> None:
+    asked = done("confusion", "skies", "--protocol", "classification", cwd=skies)
+    assert done("confusion", "skies", cwd=skies).stdout == asked.stdout
+    both = done("confusion", "both", cwd=skies)
+    assert both.stdout == done("confusion", "both", "--protocol", "coco", cwd=skies).stdout
+    assert both.stderr.splitlines()[-1] == (
+        "It holds classifications too: ea-arrow confusion both --protocol classification"
+    )
+    assert "too:" not in asked.stderr
+    of_objects = done("confusion", "skies", "--iou", "0.75", cwd=skies)
+    assert of_objects.stdout != asked.stdout
+
+
 def test_operating_points(home: Path) -> None:
     """Of ``one``: cats at 0.9 and 0.7 are right, a dog at 0.8 is wrong, one label is missed."""
     ran = done("operating-points", "one", cwd=home)

@@ -382,6 +382,20 @@ def test_unknown_iteration_names_the_others(project: ea_arrow.Project, results: 
         assert "epoch-1" in str(caught.value)
 
 
+def test_many_iterations_are_named_in_part_and_counted(
+    project: ea_arrow.Project, results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ea_arrow.store._MOST_NAMED", 2)
+    for name in "abc":
+        with pytest.raises(IterationNotFoundError) as caught:
+            project.predictions("zz")
+        project.import_predictions(results, name)
+    assert caught.value.hint == "There are: a, b."
+    with pytest.raises(IterationNotFoundError) as caught:
+        project.predictions("zz")
+    assert caught.value.hint == "There are: a, b, … (3 in all)."
+
+
 # -- answers -----------------------------------------------------------------------------------
 
 

@@ -268,7 +268,30 @@ def test_duplicates_are_found_over_files(project: ea_arrow.Project, tmp_path: Pa
 def test_a_file_imported_before_is_named(project: ea_arrow.Project, results: Path) -> None:
     project.import_predictions(results, "x")
     ledger = project.import_predictions(results, "y").ledger
-    assert ledger.notes == {"results.json is already in iteration 'x'": 3}
+    assert ledger.notes == {"results.json is already in iteration 'x'": 1}
+    ledger = project.import_predictions(results, "x", mode="append").ledger
+    assert "results.json is already in iteration 'y'" in ledger.notes
+
+
+def test_what_is_replaced_is_not_said_to_be_there(project: ea_arrow.Project, results: Path) -> None:
+    project.import_predictions(results, "x")
+    assert not project.import_predictions(results, "x", mode="replace").ledger.notes
+    project.import_predictions(results, "y")
+    ledger = project.import_predictions(results, "x", mode="replace").ledger
+    assert ledger.notes == {"results.json is already in iteration 'y'": 1}
+
+
+def test_files_of_a_directory_imported_before_are_counted(
+    project: ea_arrow.Project, tmp_path: Path
+) -> None:
+    folder = tmp_path / "kitti"
+    folder.mkdir()
+    for name in ("one", "two"):
+        line = "cat -1 -1 -10 10 10 30 30 -1 -1 -1 -1000 -1000 -1000 -10 0.5\n"
+        (folder / f"{name}.txt").write_text(line * 5)
+    project.import_predictions(folder, "x")
+    ledger = project.import_predictions(folder, "y").ledger
+    assert ledger.notes["files of kitti that are already in iteration 'x'"] == 2
 
 
 def test_results_that_look_relative_or_like_percent_are_noted(

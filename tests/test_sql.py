@@ -121,6 +121,13 @@ def test_an_empty_iteration(tmp_path):
     assert rows(project, "select outcome, count(*) from matches group by all") == [("FN", 3)]
 
 
+def test_a_filter_an_order_and_a_limit_go_together(tmp_path):
+    # DuckDB 2.0.0's late materialisation ended in an internal error.
+    project = make_project(tmp_path, results=RESULTS, name="x")
+    sql = "select * from predictions where iteration = 'x' order by confidence desc limit 2"
+    assert [row["confidence"] for row in project.sql(sql)] == [0.9, 0.8]
+
+
 def test_replaced_predictions_are_gone_and_appended_ones_are_there(tmp_path):
     project = make_project(tmp_path, results=RESULTS, name="x")
     import_results(project, RESULTS[:1], "x", mode="replace")

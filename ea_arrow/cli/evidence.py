@@ -20,6 +20,7 @@ from ea_arrow.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 _protocol = click.option(
@@ -90,8 +91,7 @@ def errors(name: str, by: str | None, directory: Path | None, form: str, **optio
 @click.option(
     "--protocol",
     type=click.Choice(["coco", "classification"]),
-    default="coco",
-    show_default=True,
+    show_default="classification where there is nothing else",
     help="coco for objects, classification for answers.",
 )
 @type_option
@@ -118,7 +118,11 @@ def confusion(name: str, directory: Path | None, form: str, **options: Any) -> N
         footer,
     )
 
-    table = open_project(directory).confusion(name, **options).to_arrow()
+    project = open_project(directory)
+    asked = options["protocol"]
+    held = project.formats(name)
+    options["protocol"] = asked or _confused(held, options)
+    table = project.confusion(name, **options).to_arrow()
     if form != "table":
         output.emit(table, form)
         return
@@ -132,6 +136,17 @@ def confusion(name: str, directory: Path | None, form: str, **options: Any) -> N
     above = "any confidence" if least is None else f"confidence from {least:g}"
     output.note(f"Rows are labels, columns predictions; {above}.")
     output.note(footer(table, iou_threshold=options["iou_threshold"]))
+    if not asked and options["protocol"] == "coco" and "classification" in held:
+        more = suggested("confusion", name, "--protocol", "classification", directory=directory)
+        output.note(f"It holds classifications too: {more}")
+
+
+def _confused(held: Mapping[str, int], options: Mapping[str, Any]) -> str:
+    """The protocol of what an iteration holds; coco if something is asked about objects."""
+    about_objects = (
+        options["iou_type"] or options["confidence"] is not None or options["iou_threshold"] != 0.5
+    )
+    return "classification" if set(held) == {"classification"} and not about_objects else "coco"
 
 
 @click.command("operating-points")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ea_arrow.cli import output
-from ea_arrow.cli.options import open_project, project_option, suggested
+from ea_arrow.cli.options import FormatOption, open_project, project_option, suggested
 
 if TYPE_CHECKING:
     from ea_arrow.exporting import ExportResult
@@ -28,10 +28,13 @@ FORMATS = ("coco", "yolo", "kitti", "parquet", "csv", "pickle", "encord")
 @click.option("--overwrite", is_flag=True, help="Replace what an earlier export wrote there.")
 @click.option(
     "--option",
+    "-o",
     "given",
+    type=FormatOption(),
     multiple=True,
     metavar="NAME=VALUE",
-    help="Option of the format: classes=encord_active (pickle), task=segment (yolo).",
+    help="Option of the format (ea-arrow formats NAME): classes=encord_active of pickle; "
+    "task=segment of yolo, where boxes and masks become the four corners of their boxes.",
 )
 @project_option
 def export(
@@ -39,7 +42,7 @@ def export(
     to: str,
     out: Path | None,
     overwrite: bool,
-    given: tuple[str, ...],
+    given: tuple[tuple[str, str], ...],
     directory: Path | None,
 ) -> None:
     """Write the predictions of iteration NAME, or without NAME the labels, for other programs.
@@ -58,9 +61,8 @@ def export(
     from ea_arrow.exporting import export as write
     from ea_arrow.exports.registry import TARGETS
 
-    options = dict(_pair(text) for text in given)
     project = open_project(directory)
-    result = write(project, name, to, out, overwrite=overwrite, options=options)
+    result = write(project, name, to, out, overwrite=overwrite, options=dict(given))
     print_account(result, name)
     target = TARGETS[to]
     if target.format is not None:
@@ -78,17 +80,15 @@ def print_account(result: ExportResult, name: str | None) -> None:
         output.note(f"  note     {number:>12,}  {text}")
 
 
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not name or not equals:
-        raise click.UsageError(f"--option {text!r}: expected NAME=VALUE.")
-    return name, value
-
-
 def _next(result: ExportResult, name: str | None, form: str, directory: Path | None) -> str:
     """How what was written is read again: predictions by import, labels by init."""
+    from ea_arrow.exports.units import SIZES
+
     if name is None:
-        more = ["--images", "IMAGES"] if form in ("yolo", "kitti") else []
+        sizes = result.path / SIZES
+        more = []
+        if form in ("yolo", "kitti"):
+            more = ["--format", form, "--option", f"sizes={sizes}"]
         return suggested("init", "NEW-PROJECT", "--labels", str(result.path), *more, directory=None)
     words = ["import", str(result.path), "--as", f"{name}-again", "--format", form]
     more = [word for pair in result.reading.items() for word in ("--option", "=".join(pair))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -35,7 +35,7 @@ _SHOWN = 76
 @click.option(
     "--target", type=click.Choice(TARGETS), help="What about; predictions, or images with --images."
 )
-@click.option("--only", help="Some of the metrics, separated by commas.")
+@click.option("--only", multiple=True, help="Some of the metrics; may be given again, or a,b.")
 @click.option("--rows", is_flag=True, help="Print every row, not a summary of each metric.")
 @click.option(
     "--images",
@@ -47,7 +47,7 @@ _SHOWN = 76
 def quality(
     name: str | None,
     target: str | None,
-    only: str | None,
+    only: tuple[str, ...],
     rows: bool,
     images: Path | None,
     directory: Path | None,
@@ -67,7 +67,9 @@ def quality(
     target = target or ("prediction" if images is None else "image")
     if images is not None:
         _measure(project, None if images == Path("-") else images)
-    chosen = [part.strip() for part in only.split(",")] if only else None
+    if name is not None and target != "prediction":
+        raise click.UsageError(f"'{name}' is an iteration, and {target}s are of none.")
+    chosen = [part.strip() for text in only for part in text.split(",")] or None
     result = project.quality(name, target=target, only=chosen)  # type: ignore[arg-type]  # one of the three
     table = result.to_arrow()
     if rows:
@@ -77,9 +79,12 @@ def quality(
 
     from ea_arrow.reports import quality_summary
 
+    if name is None and target == "prediction" and len(project.iterations) > 1:
+        output.note(f"All {len(project.iterations)} iterations together; name one to see it alone.")
     known = {m["metric"]: m for m in project.quality_metrics()}
+    _tell_missing(table, known)
     summary = quality_summary(table, known)
-    if form == "table" and only is None:
+    if form == "table" and not only:
         empty = [row["metric"] for row in summary.to_pylist() if not row["rows"]]
         summary = summary.filter(pc.greater(summary["rows"], 0))
         if empty:
@@ -89,6 +94,17 @@ def quality(
         output.note(f"Next: {suggested('drivers', name, directory=directory)}")
 
 
+def _tell_missing(table: pa.Table, known: dict[str, Any]) -> None:
+    """Say which functions have to be given again: their values are of other rows."""
+    for name in table.schema.names:
+        is_function = name in known and str(known[name]["source"]).startswith("Python: ")
+        if is_function and len(table) and table[name].null_count == len(table):
+            output.note(
+                f"'{name}' is a Python function, which is not kept: "
+                f"project.add_quality_metric('{name}', function, replace=True) computes it here."
+            )
+
+
 def _measure(project: Project, images: Path | None) -> None:
     with _progress() as progress:
         found = project.measure_images(images, progress=progress)
@@ -96,8 +112,11 @@ def _measure(project: Project, images: Path | None) -> None:
         f"Measured {output.counted(found.decoded, 'image')}; {found.reused:,} were measured before."
     )
     if found.failed:
-        errors = [error for error in found.table["error"].to_pylist() if error]
-        output.note(f"  {found.failed:>12,}  could not be; first: {errors[0]}")
+        titles = {u["data_hash"]: u["title"] or u["source_id"] for u in project.data_units}
+        rows = found.table.select(["data_hash", "error"]).to_pylist()
+        first = next(row for row in rows if row["error"])
+        name = titles.get(first["data_hash"], first["data_hash"])
+        output.note(f"  {found.failed:>12,}  could not be; first: {name}: {first['error']}")
 
 
 @contextmanager
@@ -120,7 +139,9 @@ def _progress() -> Iterator[Callable[[int, int], None] | None]:
 @click.option("--target", type=click.Choice(["prediction", "label"]), help="Only of these.")
 @click.option("--bins", default=10, show_default=True, help="Quantile bins of each metric.")
 @click.option(
-    "--svg", type=click.Path(path_type=Path), help="Write the plot of --metric to this file."
+    "--svg",
+    type=click.Path(path_type=Path),
+    help="Write the plot of --metric to this file; with both targets one file each.",
 )
 @threshold_option
 @project_option
@@ -139,6 +160,9 @@ def drivers(
 
     Of predictions the rate is precision, of labels the share that was missed; each with a 95 %
     interval. Metrics of an image repeat for all of its objects: their intervals are too narrow.
+    mutual_information is in nats; direction says where errors gather; the worst bin lies between
+    worst_low and worst_high; spread is the best bin's rate less the worst's; is_clear means that
+    two bins differ more than chance would make any two.
 
     \b
     Examples:  ea-arrow drivers epoch-3
@@ -156,7 +180,7 @@ def drivers(
         if value is not None:
             table = table.filter(pc.equal(table[column], value))
     if metric is None:
-        hidden = [c for c in ("iteration", "worst_low", "worst_high") if form == "table"]
+        hidden = [c for c in ("iteration", "undefined", "overall_rate") if form == "table"]
         output.emit(table.drop_columns(hidden), form)
         first = ranking.to_arrow()["metric"][0].as_py() if len(ranking) else "METRIC"
         command = suggested("drivers", name, "--metric", first, directory=directory)

@@ -27,6 +27,8 @@ BATCH_ROWS: Final = 32_768
 BATCH_BYTES: Final = 1 << 24
 """Rows are written in pieces of at most so many rows and bytes: the memory bound."""
 
+UNUSED: Final = "classes without labels, which it does not name (parquet does)"
+"""What of the classes is lost in files that name only those which occur."""
 
 _ANSWERS: Final = "classifications: the format holds objects"
 
@@ -133,6 +135,7 @@ class Target:
     Attributes:
         name: As ``--to`` takes it.
         doc: One line: what is written.
+        about: More of it: what each file holds, and what the format cannot say.
         suffix: Of the file that is written; empty where it is a directory.
         write: Writes into an empty directory, which becomes the one asked for; where a file is
             wanted, under the name given and, if need be, others beside it.
@@ -143,6 +146,7 @@ class Target:
 
     name: str
     doc: str
+    about: str
     suffix: str
     write: Callable[[Subject, Path, str, Account], None]
     format: str | None

@@ -284,6 +284,9 @@ def _categories(subject: Subject, ids: _Ids) -> list[str]:
 TARGET: Final = Target(
     name="coco",
     doc="COCO results JSON of predictions; COCO instances JSON of labels",
+    about="Images and categories go by the ids that the ground truth gave them. Where it gave "
+    "none, or none that COCO keeps in the same order, they are numbered from 1, and the labels "
+    "are written beside the results, as <name>.ground_truth.json. Classifications are left out.",
     suffix=".json",
     write=_write,
     format="coco",

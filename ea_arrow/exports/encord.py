@@ -291,6 +291,9 @@ def _integers(values: Ints | Floats) -> pa.Array:
 TARGET: Final = Target(
     name="encord",
     doc="Encord Active's directory of predictions: two CSV and two JSON files, labels included",
+    about="The four files from which Encord Active shows predictions: predictions.csv and "
+    "labels.csv, an object a row; ground_truths_matched.json, which predictions each label "
+    "has; class_idx.json, the classes. These are no label rows. Classifications are left out.",
     suffix="",
     write=_write,
     format=None,

@@ -13,9 +13,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ea_arrow.exports.base import Account, Subject, Target, floats, is_format, note_unsaid
+from ea_arrow.exports.base import (
+    UNUSED,
+    Account,
+    Subject,
+    Target,
+    floats,
+    is_format,
+    note_unsaid,
+)
 from ea_arrow.exports.text import joined, number_texts
-from ea_arrow.exports.units import UnitFiles
+from ea_arrow.exports.units import UnitFiles, write_sizes
 from ea_arrow.schema import BOX
 
 if TYPE_CHECKING:
@@ -39,6 +47,7 @@ def _write(subject: Subject, folder: Path, name: str, account: Account) -> None:
     account.note(f"classes under a name that fits, which {MAPPING} has", sum(changed))
     words = pa.array(names, pa.string())
     files = UnitFiles(folder, subject.data_units)
+    used: set[str] = set()
     for batch in subject.objects(account):
         account.written += batch.num_rows
         note_unsaid(batch, account)
@@ -47,11 +56,14 @@ def _write(subject: Subject, folder: Path, name: str, account: Account) -> None:
         klass = words.take(pa.array(subject.class_of(batch)))
         if subject.is_labels:
             klass = _dont_care(batch, klass, account)
+            used.update(klass.unique().to_pylist())
         score = () if subject.is_labels else (" ", number_texts(batch.column("confidence")))
         lines = joined(klass, _UNKNOWN, _corners(batch, account), _NO_SOLID, *score)
         files.add(subject.unit_of(batch), lines)
     if subject.is_labels:
         files.add_empty()
+        write_sizes(folder, subject.data_units)
+        account.note(UNUSED, len({*names} - used))
     files.note(account)
 
 
@@ -102,6 +114,11 @@ def _corners(batch: pa.RecordBatch, account: Account) -> pa.Array:
 TARGET: Final = Target(
     name="kitti",
     doc="KITTI directory: a text file per data unit and ontology_mapping.json",
+    about="<title without suffix>.txt per data unit, and ontology_mapping.json, {feature hash: "
+    "name of the class}, by which an import finds the classes again. Masks and polygons are "
+    "written as their boxes, classifications are left out. Labels have no score; those to "
+    "be ignored are DontCare; a data unit without any has an empty file; sizes.csv "
+    "(name,width,height) stands beside them, for who has no images.",
     suffix="",
     write=_write,
     format="kitti",

@@ -187,6 +187,8 @@ _ROUNDED: Final = "shapes whose pixels no fraction gives exactly: they may diffe
 TARGET: Final = Target(
     name="pickle",
     doc="pickled list of Prediction objects, as Encord Active takes them",
+    about="A list of Prediction objects in the order of the rows, for ea-arrow import and for "
+    "Encord Active's own importer. Coordinates are fractions.",
     suffix=".pkl",
     write=_write,
     format="pickle",

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ea_arrow.conform import conform
-from ea_arrow.exports.base import Account, Subject, Target, given
+from ea_arrow.exports.base import UNUSED, Account, Subject, Target, given
 from ea_arrow.exports.text import joined, listed, mask_counts, mask_field, ring_texts
 from ea_arrow.files import parquet_options
 from ea_arrow.schema import CLASSES, DATA_UNITS, LABELS, PREDICTIONS
@@ -64,6 +64,7 @@ def _write_csv(subject: Subject, folder: Path, name: str, account: Account) -> N
     spec = LABELS if subject.is_labels else PREDICTIONS
     empty = _flat(subject, pa.RecordBatch.from_pylist([], schema=spec.arrow), columns)
     labelled: set[tuple[str, int]] = set()
+    used: set[str] = set()
     with csv.CSVWriter(folder / name, empty.schema) as writer:
         for batch in subject.batches():
             account.written += batch.num_rows
@@ -72,9 +73,12 @@ def _write_csv(subject: Subject, folder: Path, name: str, account: Account) -> N
                 "empty track ids, which CSV cannot tell from none", pc.sum(empty_track).as_py() or 0
             )
             writer.write(_flat(subject, batch, columns))
+            used.update(batch.column("feature_hash").unique().to_pylist())
             labelled.update(zip(*(batch.column(n).to_pylist() for n in _UNIT), strict=True))
     if subject.is_labels:
         account.note(_NO_LABELS, len(subject.data_units) - len(labelled))
+        known = {*subject.classes["feature_hash"].to_pylist()}
+        account.note(UNUSED, len(known - used))
 
 
 def _flat(subject: Subject, batch: pa.RecordBatch, columns: Sequence[str]) -> pa.RecordBatch:
@@ -137,6 +141,9 @@ def _where(column: pa.Array, texts: pa.Array) -> pa.Array:
 PARQUET: Final = Target(
     name="parquet",
     doc="directory of Parquet files: the rows, the data units and the classes",
+    about="predictions.parquet or labels.parquet, data_units.parquet and classes.parquet: "
+    "everything there is, hashes and classes without labels included. Only this keeps all of "
+    "a project.",
     suffix="",
     write=_write_parquet,
     format="table",
@@ -144,6 +151,8 @@ PARQUET: Final = Target(
 CSV: Final = Target(
     name="csv",
     doc="CSV file with a column for each of ours; masks and polygons as JSON",
+    about="A row per prediction or label. Of labels, data units and classes that have none are not "
+    "in it; parquet keeps them.",
     suffix=".csv",
     write=_write_csv,
     format="table",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from collections import Counter
 from pathlib import PurePosixPath
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
     from ea_arrow.arranged import Ints
     from ea_arrow.exports.base import Account
+
+SIZES: Final = "sizes.csv"
+"""The file of sizes beside labels in formats that hold none."""
 
 _ENDS_LIKE_A_FRAME: Final = re.compile(r"__\d+$")
 _HINT: Final = "Export to coco, parquet or csv: they name data units by their ids."
@@ -52,6 +56,25 @@ def unit_stems(data_units: pa.Table) -> list[str]:
             stem = f"{stem}__{frame}"
         stems.append(stem)
     return stems
+
+
+def write_sizes(folder: Path, data_units: pa.Table) -> None:
+    """Write ``sizes.csv``: name, width and height of each data unit, for readers without images.
+
+    Args:
+        folder: Where to.
+        data_units: ``DATA_UNITS``. The name is the title, or what the label file is called where
+            that is something else.
+    """
+    stems, titles = unit_stems(data_units), data_units["title"].to_pylist()
+    sides = (data_units[name].to_pylist() for name in ("width", "height"))
+    with (folder / SIZES).open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("name", "width", "height"))
+        for stem, title, width, height in zip(stems, titles, *sides, strict=True):
+            path = PurePosixPath(title or "")
+            name = title if title and stem == str(path.with_suffix("")) else stem
+            writer.writerow((name, width, height))
 
 
 class UnitFiles:

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from ea_arrow.exports.base import Account, Subject, Target, floats, given, is_format, note_unsaid
 from ea_arrow.exports.fractions import centre_fractions
 from ea_arrow.exports.text import joined, listed, number_texts
-from ea_arrow.exports.units import UnitFiles
+from ea_arrow.exports.units import UnitFiles, write_sizes
 from ea_arrow.schema import BOX
 from ea_arrow.sources.formats import Option
 
@@ -53,6 +53,7 @@ def _write(subject: Subject, folder: Path, name: str, account: Account) -> None:
         files.add(unit, joined(klass, shape, *score))
     if subject.is_labels:
         files.add_empty()
+        write_sizes(folder, subject.data_units)
     files.note(account)
 
 
@@ -167,13 +168,20 @@ def _yaml_character(character: str) -> str:
 TARGET: Final = Target(
     name="yolo",
     doc="YOLO directory: labels/<image>.txt and data.yaml",
+    about="labels/<title without suffix>.txt per data unit, and data.yaml with the names of all "
+    "classes. All lines are boxes, or all are polygons of one part (option task). Masks "
+    "cannot be polygons without a change of their area: they are written as their boxes, "
+    "with task=segment as the four corners of these. Classifications are left out. Of "
+    "labels, those to be ignored and crowds are left out; a data unit without any has an "
+    "empty file; sizes.csv (name,width,height) stands beside them, for who has no images.",
     suffix="",
     write=_write,
     format="yolo",
     options=(
         Option(
             "task",
-            "Whether rows are boxes or polygons; by default what most of them are.",
+            "Whether lines are boxes or polygons; by default what most rows are. Masks are their "
+            "boxes, with segment the corners of their boxes.",
             choices=("detect", "segment"),
         ),
     ),

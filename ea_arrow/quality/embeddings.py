@@ -35,7 +35,7 @@ class Embeddings:
         self._folder = store.folder / FOLDER
 
     def add(self, target: Target, inputs: str, table: Any, known: pa.Table) -> int:
-        """Keep embeddings, in the place of those there were.
+        """Keep embeddings beside those there are; of a row that has one the new one counts.
 
         Args:
             target: What they are of.
@@ -57,6 +57,8 @@ class Embeddings:
         if not number:
             raise ParameterError(f"None of the {len(rows):,} embeddings is of {_A[target]} here.")
         path = self._path(target, inputs)
+        if path.is_file():
+            rows = _merged(target, pq.read_table(path, partitioning=None), rows)
         staged = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
         with writing(path):
             path.parent.mkdir(exist_ok=True)
@@ -111,9 +113,28 @@ def _checked(target: Target, table: Any) -> pa.Table:
         raise ParameterError(f"'embedding' is no list of numbers: {error}.") from error
     if len(lengths) > 1:
         raise ParameterError(f"Embeddings have different lengths: {sorted(lengths)[:5]}.")
+    flat = vectors.combine_chunks().flatten()
+    if not pc.all(pc.is_finite(flat)).as_py() and len(flat):
+        raise ParameterError("An embedding holds NaN or an infinite number.")
     if len(pc.unique(_names(target, kept))) < len(kept):
         raise ParameterError("Two embeddings are of the same row.")
     return kept.set_column(kept.schema.get_field_index("embedding"), "embedding", vectors)
+
+
+def _merged(target: Target, old: pa.Table, new: pa.Table) -> pa.Table:
+    """Old embeddings of other rows, and the new ones.
+
+    Raises:
+        ParameterError: They have another length.
+    """
+    again = pc.is_in(_names(target, old), value_set=_names(target, new).combine_chunks())
+    rest = old.filter(pc.invert(again)).select(new.schema.names)
+    lengths = [pc.max(pc.list_value_length(table["embedding"])).as_py() for table in (rest, new)]
+    if None not in lengths and lengths[0] != lengths[1]:
+        raise ParameterError(
+            f"Embeddings of {lengths[0]} numbers are there already; these have {lengths[1]}."
+        )
+    return pa.concat_tables([rest.cast(new.schema), new])
 
 
 def _names(target: Target, table: pa.Table) -> pa.Array:

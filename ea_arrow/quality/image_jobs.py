@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     Row: TypeAlias = dict[str, Any]
 
 PART_IMAGES: Final = 256
-PART_SECONDS: Final = 5.0
+PART_SECONDS: Final = 2.0
 """A part is written after this many images or seconds: what a killed run loses."""
 
 REMOTE_THREADS: Final = 16

@@ -21,7 +21,7 @@ from ea_arrow.errors import ParameterError, ProjectError
 from ea_arrow.files import sync, writing
 from ea_arrow.quality.engine import PARTNER
 from ea_arrow.quality.registry import metrics
-from ea_arrow.schema import DATA_UNITS, LABELS, PREDICTIONS
+from ea_arrow.schema import DATA_UNITS, LABELS, MATCHES, PREDICTIONS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,7 +36,16 @@ DIRECTIONS: Final = ("high", "low", "both", "none")
 
 _NAME: Final = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 _TAKEN: Final = frozenset(
-    {*PREDICTIONS.names, *LABELS.names, *DATA_UNITS.names, PARTNER, "error", "value", "metric"}
+    {
+        *PREDICTIONS.names,
+        *LABELS.names,
+        *DATA_UNITS.names,
+        *MATCHES.names,
+        PARTNER,
+        "error",
+        "value",
+        "metric",
+    }
     | {"target", "target_id", "perceptual_hash", "class", "unit_source_id"}
     | {f"relative_{side}" for side in "xywh"}
 )

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import codecs
-import gzip
 import zlib
 from typing import IO, TYPE_CHECKING
 
 from ea_arrow.errors import SourceError
-from ea_arrow.sources.json_files import MAX_RATIO, MAX_UNPACKED
+from ea_arrow.sources.json_files import MAX_RATIO, MAX_UNPACKED, unpacked
 
 if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
 _GZIP_MAGIC = b"\x1f\x8b"
+_NO_TEXT = bytes(8)
+"""What holes in files and broken downloads consist of."""
 
 
 class ByteStream:
@@ -46,7 +47,7 @@ class ByteStream:
             size = path.stat().st_size
         except OSError as error:
             raise SourceError(f"{path} cannot be read: {error.strerror or error}.") from error
-        self._file: IO[bytes] = gzip.GzipFile(fileobj=file) if self._packed else file  # type: ignore[assignment]
+        self._file: IO[bytes] = unpacked(file) if self._packed else file  # type: ignore[assignment]
         self._raw = file
         self._limit = max(size * MAX_RATIO, MAX_UNPACKED)
 
@@ -67,6 +68,10 @@ class ByteStream:
             near = self._read + error.start
             message = f"{self.path} is not text in UTF-8: {error.reason} near byte {near:,}."
             raise SourceError(message, hint="Save it as UTF-8, or name its format.") from error
+        if _NO_TEXT in data:
+            near = self._read + data.index(_NO_TEXT)
+            message = f"{self.path} is not text: it holds zeros from byte {near:,} on."
+            raise SourceError(message, hint="Copy or download the file again.")
         self.quotes += data.count(b'"')
         self._read += len(data)
         if self._packed and self._read > self._limit:

@@ -18,7 +18,7 @@ from ea_arrow.sources.own_tables import note_left_out, plan_table, raw_batches
 from ea_arrow.sources.table_base import ERRORS
 from ea_arrow.sources.table_files import open_table, shape_of
 from ea_arrow.sources.table_plan import plan_of
-from ea_arrow.sources.table_survey import Survey, ontology_of
+from ea_arrow.sources.table_survey import Survey, names_beside, ontology_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,7 +45,7 @@ def read(files: Files, reading: Reading) -> GroundTruth:
     notes: Counter[str] = Counter()
     if plan.confidence is not None:
         notes["columns of confidence, left out: labels have none"] += 1
-    note_left_out(table, plan, notes)
+    note_left_out(table, plan, notes, names_beside(table, plan))
     survey = Survey()
     survey.add(table, plan)
     objects, _ = ontology_of(survey, plan, files.root, notes)

@@ -23,7 +23,7 @@ from ea_arrow.sources.npz_files import BLOCK_BYTES, NpzFile
 from ea_arrow.sources.own_tables import note_left_out, plan_table
 from ea_arrow.sources.table_base import ERRORS, arrow_errors
 from ea_arrow.sources.table_files import open_table, shape_of
-from ea_arrow.sources.table_plan import OWN, SIZES, UNITS, plan_of
+from ea_arrow.sources.table_plan import OWN, SIZES, UNITS, notes_of, plan_of
 from ea_arrow.sources.table_rows import with_broken
 
 if TYPE_CHECKING:
@@ -69,8 +69,7 @@ class WideTable:
         self._names = [name.removeprefix(prefix) for name in self._columns]
         others = [n for n in table.names if n not in (*self._columns, plan.unit)]
         others = [n for n in others if n != plan.others.get("frame") and n.lower() not in OWN]
-        if others:
-            self.notes[f"columns of no known meaning, left out: {', '.join(others)}"] += len(others)
+        self.notes.update(notes_of(plan, [n for n in others if n not in (plan.size or ())]))
         self.notes[_order_note(self._names)] += len(self._names)
         self.coordinates = Coordinates(relative=False, unit_key=plan.unit_key, class_key="name")
 

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pyarrow as pa
 
-from ea_arrow.geometry import Rle
-from ea_arrow.rle import mask_column
+from ea_arrow.rle import compressed_column
 from ea_arrow.sources.base import raw_batch
 from ea_arrow.sources.boxes import box_columns, to_xywh
 from ea_arrow.sources.json_columns import JsonColumns
@@ -167,9 +166,8 @@ def _masks(rles: pa.StructArray) -> pa.StructArray:
     sizes, counts = _given(rles, "size"), _given(rles, "counts")
     if not (np.diff(sizes.offsets.to_numpy()) == 2).all() or sizes.flatten().null_count:
         raise _NotPlainError
-    height, width = sizes.flatten().to_numpy().reshape(-1, 2).T.tolist()
-    strings = counts.cast(pa.binary()).to_pylist()
-    masks, broken = mask_column(list(map(Rle, height, width, strings)))
+    height, width = sizes.flatten().to_numpy().reshape(-1, 2).T
+    masks, broken = compressed_column(height, width, counts.cast(pa.binary()))
     if broken:
         raise _NotPlainError
     return masks

@@ -210,9 +210,10 @@ def sniff(sample: Sample) -> bool:
         return True
     if sum(len(row) != _COLUMNS - 1 for row in yolo_like(rows)) >= 0.1 * len(rows):
         return False
-    if max(max(row[1:]) for row in found) > _FRACTION:
+    far = [row for row in found if max(row[1:]) > _FRACTION]
+    if len(far) * 2 > len(found):  # a single one may be a mistake of YOLO's
         # Else only the last number is large: a track id at the end of YOLO's columns.
-        return max(max(row[1:4]) for row in found) > _FRACTION
+        return max(max(row[1:4]) for row in far) > _FRACTION
     return any(row[-1] < 0 for row in found) or six_columns(found)[1]
 
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 _DEPTH: Final = 4
 _BEFORE, _AFTER = b'{"records":[', b"]}"
-_MINUS_ZERO: Final = re.compile(rb"(?<![eE])-0(?![.eE0-9])")
+# It begins with what is looked for: `re` runs over the text many times faster so.
+_MINUS_ZERO: Final = re.compile(rb"-0(?<![eE]-0)(?![.eE0-9])")
 
 
 class JsonColumns:
@@ -36,7 +37,10 @@ class JsonColumns:
 
     def learn(self, record: object) -> None:
         """Expect records like this one: with its keys, or some of them, and values of its types."""
-        self.type = self._type(record, "", 0) if isinstance(record, dict) and record else None
+        try:
+            self.type = self._type(record, "", 0) if isinstance(record, dict) and record else None
+        except UnicodeEncodeError:  # a key that is no text: "\ud800"
+            self.type = None
 
     def _type(self, value: object, key: str, depth: int) -> pa.DataType | None:
         """The type of a value; None if it is not plain."""

@@ -8,7 +8,7 @@ import json
 import os
 import zlib
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from ea_arrow.errors import SourceError
 
@@ -22,6 +22,9 @@ MAX_UNPACKED = 2**31
 
 MAX_WHOLE = 2**27
 """The same where the file is read whole: parsed it takes many times its bytes."""
+
+MOST_PADDING = 2**17
+"""So many zeros may follow the end of a gzip file, as tapes leave them."""
 
 _CHUNK = 2**24
 _NO_TEXT = bytes(8)
@@ -62,6 +65,28 @@ def read_json(path: Path, expected: str) -> Any:
         raise SourceError(message, hint=hint) from error
 
 
+def unpacked(file: IO[bytes]) -> gzip.GzipFile:
+    """Return what a gzip file holds, to be read; an ``EOFError`` is raised if a hole follows it."""
+    return gzip.GzipFile(fileobj=_Packed(file))
+
+
+class _Packed:
+    """A file for ``GzipFile``, which passes over zeros at the end one by one: hours, of a hole."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._zeros = 0
+        self.seek, self.seekable = file.seek, file.seekable
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(size)
+        if size == 1 and data == b"\0":
+            self._zeros += 1
+            if self._zeros > MOST_PADDING:
+                raise EOFError("zeros follow its end")
+        return data
+
+
 @contextmanager
 def garbage_collection_paused() -> Iterator[None]:
     """Pause the cyclic collector: parsing makes millions of objects and no cycles."""
@@ -78,7 +103,7 @@ def _read_bytes(path: Path, expected: str) -> bytearray:
     data = bytearray()
     with path.open("rb") as file:
         packed = file.peek(2).startswith(_GZIP_MAGIC)
-        stream = gzip.GzipFile(fileobj=file) if packed else file
+        stream = unpacked(file) if packed else file
         size = os.fstat(file.fileno()).st_size
         limit = max(size * MAX_RATIO, MAX_WHOLE)
         while chunk := stream.read(_CHUNK):

@@ -9,7 +9,12 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final
 
 from ea_arrow.errors import SourceError
-from ea_arrow.sources.json_files import MAX_RATIO, MAX_UNPACKED, garbage_collection_paused
+from ea_arrow.sources.json_files import (
+    MAX_RATIO,
+    MAX_UNPACKED,
+    garbage_collection_paused,
+    unpacked,
+)
 
 if TYPE_CHECKING:
     import re
@@ -22,6 +27,7 @@ MOST_BYTES: Final = 1 << 26
 _READ_BYTES: Final = 1 << 16
 _COUNTED_BYTES: Final = 1 << 22
 _GZIP_MAGIC: Final = b"\x1f\x8b"
+_NO_TEXT: Final = bytes(8)
 _BOM: Final = b"\xef\xbb\xbf"
 _SPACE: Final = b" \t\r\n"
 _AFTER_NUMBER: Final = tuple(bytes([byte]) for byte in b",]}" + _SPACE)
@@ -78,6 +84,10 @@ class JsonInput:
     def more(self, size: int) -> None:
         """Read on."""
         data = self._file.read(size)
+        if _NO_TEXT in data:  # what holes in files and broken downloads consist of
+            at = self.offset + len(self.buffer) + data.index(_NO_TEXT)
+            message = f"{self.path} is not JSON: it holds zeros from byte {at:,} on."
+            raise SourceError(message, hint=self._hint)
         self.is_read = len(data) < size
         self.buffer += data
 
@@ -218,7 +228,7 @@ class _Bytes:
             self.close()
             raise SourceError(f"{path} cannot be read: {error.strerror or error}.") from error
         if self._is_packed:
-            self._file = self._open.enter_context(gzip.GzipFile(fileobj=self._file))
+            self._file = self._open.enter_context(unpacked(self._file))
 
     def read(self, size: int) -> bytes:
         try:

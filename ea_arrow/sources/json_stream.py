@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 PIECE_BYTES: Final = 3 << 20
 """About 30,000 boxes."""
 
-FIRST_BYTES: Final = 1 << 16
+FIRST_BYTES: Final = 1 << 13
 """The first piece is small: what the records look like is learnt from it."""
 
 _TAIL: Final = 1 << 12

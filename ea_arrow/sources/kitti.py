@@ -37,6 +37,7 @@ MAPPING: Final = "ontology_mapping.json"
 
 _FRAME: Final = re.compile(r"(?P<title>.+?)__(?P<frame>[0-9]{1,18})", re.DOTALL)
 _MOST_HASH: Final = 200
+_MOST_NAME: Final = 10_000
 
 
 class KittiPredictions:
@@ -123,7 +124,7 @@ def _mapping_of(files: Files) -> dict[str, str]:
     document = read_json(path, expected)
     found: dict[str, str] = {}
     for key, name in document.items() if isinstance(document, dict) else ():
-        if not isinstance(name, str) or len(key) > _MOST_HASH or len(name) > _MOST_HASH:
+        if not isinstance(name, str) or len(key) > _MOST_HASH or len(name) > _MOST_NAME:
             message = f"{path}: {cut(key)} is {cut(name)}; expected {expected}."
             raise SourceError(message, hint='Write it as {"featureHash": "class name"}.')
         if clean_text(name) in found:

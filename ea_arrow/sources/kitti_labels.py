@@ -11,7 +11,7 @@ from ea_arrow.errors import SourceError
 from ea_arrow.ontology import Ontology, clean_text
 from ea_arrow.sources.base import Coordinates, GroundTruth, raw_batch
 from ea_arrow.sources.formats import Files, LabelFormat, Reading
-from ea_arrow.sources.images import SUFFIXES, Images, opened
+from ea_arrow.sources.images import SUFFIXES
 from ea_arrow.sources.kitti_lines import (
     ABOUT,
     COLUMNS,
@@ -21,13 +21,20 @@ from ea_arrow.sources.kitti_lines import (
     sniff,
     stem_of,
 )
+from ea_arrow.sources.size_tables import SIZES, pictures_of
+from ea_arrow.sources.size_tables import stem_of as image_stem
 from ea_arrow.sources.truth import unit_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from ea_arrow.sources.size_tables import Pictures
+
 _SHOWN: Final = 3
-_NO_IMAGES: Final = "Give the directory of the images: --images DIR."
+_NO_IMAGES: Final = (
+    "Give the directory of the images: --images DIR. Or a CSV of name,width,height: "
+    "--option sizes=FILE."
+)
 
 
 def read_ground_truth(files: Files, reading: Reading) -> GroundTruth:
@@ -35,7 +42,7 @@ def read_ground_truth(files: Files, reading: Reading) -> GroundTruth:
 
     Args:
         files: The directory, or a file.
-        reading: Has the directory of the images, from which their sizes are.
+        reading: Has the directory of the images or the option ``sizes``, where their sizes are.
 
     Returns:
         The ground truth: a data unit for every label file that has an image.
@@ -43,12 +50,13 @@ def read_ground_truth(files: Files, reading: Reading) -> GroundTruth:
     Raises:
         SourceError: A file cannot be read, or no image belongs to the labels.
     """
-    if reading.images is None:
+    pictures = pictures_of(reading)
+    if pictures is None:
         message = f"{files.root}: KITTI labels do not say how large the images are."
         raise SourceError(message, hint=_NO_IMAGES)
     found = KittiFiles(files)
     notes: Counter[str] = Counter()
-    units, titles = _images_of(found, opened(reading.images), notes)
+    units, titles = _images_of(found, pictures, notes)
     return GroundTruth(
         data_units=units,
         ontology=_ontology(found),
@@ -91,19 +99,20 @@ def _ontology(files: KittiFiles) -> Ontology:
 
 
 def _images_of(
-    files: KittiFiles, images: Images, notes: Counter[str]
+    files: KittiFiles, images: Pictures, notes: Counter[str]
 ) -> tuple[pa.Table, list[str | None]]:
     """The ``DATA_UNITS``, and for each label file the title of its image, None if it has none."""
     found = [_image_of(name, images) for name in files.names]
     paths = sorted({path for path in found if path})
     sizes = dict(zip(paths, images.sizes(paths), strict=True))
+    uri = getattr(images, "uri", None)
     rows = [
         {
             "width": size[0],
             "height": size[1],
             "title": path,
-            "uri": images.uri(path),
-            "source_id": path.rpartition(".")[0],
+            "uri": uri(path) if uri else None,
+            "source_id": image_stem(path),
         }
         for path, size in sizes.items()
         if size is not None
@@ -116,14 +125,14 @@ def _images_of(
     for text, number in (
         ("label files without an image of their name, or with several", missing),
         ("images whose size cannot be read", len(paths) - len(rows)),
-        ("images without a label file, which are left out", len(images) - len(paths)),
+        ("images without a label file, which are left out", len(images.paths) - len(paths)),
     ):
         if number:
             notes[text] = number
     return unit_table(rows), [path if path and sizes[path] else None for path in found]
 
 
-def _image_of(name: str, images: Images) -> str | None:
+def _image_of(name: str, images: Pictures) -> str | None:
     """The image of a label file: of equal path or, where that tells enough, of equal name."""
     stem = stem_of(name)
     found = images.find(clean_text(stem))
@@ -136,13 +145,15 @@ def _image_of(name: str, images: Images) -> str | None:
 LABELS: Final = LabelFormat(
     name="kitti",
     doc="KITTI object label files, one per image",
-    about=" ".join(ABOUT) + " Their sizes come from the images: --images DIR. An image without "
+    about=" ".join(ABOUT) + " Their sizes come from the images, --images DIR, or from option "
+    "sizes, a CSV of name,width,height. An image without "
     "a label file is left out; an empty file is an image without objects.\n\n"
     "DontCare regions become ignored labels of a class DontCare. KITTI means them for all classes; "
     "here a label belongs to one class, so they excuse no predictions of the others. Classes are "
     "the types that occur, sorted by name.",
     example=f"{COLUMNS}\n"
     "DontCare -1 -1 -10 503.89 169.71 590.61 190.13 -1 -1 -1 -1000 -1000 -1000 -10",
+    options=(SIZES,),
     many=True,
     sniff=sniff,
     read=read_ground_truth,

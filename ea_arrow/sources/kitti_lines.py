@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ea_arrow.errors import SourceError
+from ea_arrow.sources.samples import read_head
 from ea_arrow.sources.text_columns import (
     Refusals,
     box_of,
@@ -27,6 +28,7 @@ from ea_arrow.sources.text_files import TextRows, numbers, text_rows
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Iterator
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -38,6 +40,9 @@ if TYPE_CHECKING:
 TEXT_SUFFIXES: Final = (".txt", ".csv")
 DONT_CARE: Final = "DontCare"
 
+SIZES_FILE: Final = "sizes.csv"
+
+_SIZES_HEADER: Final = b"name,width,height"
 _MOST_WORDS: Final = 5
 """Names of classes may have spaces in them; the longest of COCO's have two words."""
 _AFTER: Final = (14, 15)
@@ -71,7 +76,8 @@ class KittiFiles:
     """
 
     def __init__(self, files: Files) -> None:
-        self.paths = files.listed(*TEXT_SUFFIXES)
+        given = set(files.paths)
+        self.paths = [p for p in files.listed(*TEXT_SUFFIXES) if p in given or not _has_sizes(p)]
         if not self.paths:
             message = f"{files.root} has no files with the suffixes {', '.join(TEXT_SUFFIXES)}."
             raise SourceError(message, hint="Give the directory with a file per data unit.")
@@ -214,9 +220,16 @@ def stem_of(name: str) -> str:
     return stem if dot and f".{suffix.lower()}" in TEXT_SUFFIXES else name
 
 
+def _has_sizes(path: Path) -> bool:
+    """Whether a file is the table of sizes that exports of labels have beside them."""
+    return path.name == SIZES_FILE and read_head(path).startswith(_SIZES_HEADER)
+
+
 def sniff(sample: Sample) -> bool:
     """Whether most lines of text files are a name and 14 or 15 numbers, the second a whole one."""
-    files = sample.inner(*TEXT_SUFFIXES) if sample.is_dir else [sample]
+    files = [sample]
+    if sample.is_dir:
+        files = [f for f in sample.inner(*TEXT_SUFFIXES) if not _has_sizes(f.path)]
     if not all(file.path.suffix.lower() in TEXT_SUFFIXES for file in files):
         return False
     lines = [line for file in files for line in _after_header(file.lines)]

@@ -25,7 +25,7 @@ from ea_arrow.sources.own_tables import (
 )
 from ea_arrow.sources.table_files import open_table
 from ea_arrow.sources.table_plan import OPTIONS
-from ea_arrow.sources.table_survey import Survey, ontology_of, units_of
+from ea_arrow.sources.table_survey import Survey, names_beside, ontology_of, units_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -98,7 +98,7 @@ def _opened(files: Files, reading: Reading, notes: Counter[str]) -> _Opened:
             raise SourceError(message, hint="See 'ea-arrow formats table'.")
         if plan.confidence is not None:
             notes["columns of confidence, left out: labels have none"] += 1
-        note_left_out(table, plan, notes)
+        note_left_out(table, plan, notes, names_beside(table, plan))
         tables.append((files.name_of(path) if len(paths) > 1 else None, table, plan))
         first = tables[0][2]
         if (plan.unit_key, plan.class_key, plan.relative) != (

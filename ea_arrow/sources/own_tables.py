@@ -14,11 +14,11 @@ from ea_arrow.sources.columns import Problems, texts
 from ea_arrow.sources.formats import Files, PredictionFormat, Reading
 from ea_arrow.sources.table_base import TableFile, arrow_errors
 from ea_arrow.sources.table_files import open_table, shape_of
-from ea_arrow.sources.table_plan import OPTIONS, OTHERS, RELATIVE, Plan, plan_of
+from ea_arrow.sources.table_plan import OPTIONS, OTHERS, RELATIVE, Plan, notes_of, plan_of
 from ea_arrow.sources.table_rows import raw_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
     import pyarrow as pa
@@ -140,11 +140,19 @@ def with_class_key(table: TableFile, plan: Plan) -> Plan:
     return plan
 
 
-def note_left_out(table: TableFile, plan: Plan, notes: Counter[str]) -> None:
-    """Count the columns of a table that are not read, and name them."""
-    names = [name for name in plan.left_out if name in table.names]
-    if names:
-        notes[f"columns of no known meaning, left out: {', '.join(names)}"] += len(names)
+def note_left_out(
+    table: TableFile, plan: Plan, notes: Counter[str], read: Collection[str | None] = ()
+) -> None:
+    """Count the columns of a table that are not read, and name them.
+
+    Args:
+        table: The table.
+        plan: What its columns mean.
+        notes: Take the counts.
+        read: Columns that are read although the plan leaves them out.
+    """
+    names = [name for name in plan.left_out if name in table.names and name not in read]
+    notes.update(notes_of(plan, names))
 
 
 def _check(table: TableFile, plan: Plan) -> None:

@@ -73,6 +73,10 @@ LABELS: Final[Mapping[str, LabelFormat]] = {
 _Format = TypeVar("_Format", bound=Format)
 
 
+_MOST_INSIDE: Final = 20
+"""How many files of a directory that is of no format are looked at, for a hint."""
+
+
 def open_predictions(
     paths: Sequence[Path], name: str | None = None, reading: Reading | None = None
 ) -> Iterator[tuple[PredictionFormat, Files, PredictionSource]]:
@@ -106,7 +110,9 @@ def open_predictions(
                 files = Files(first.parent, tuple(sorted(together)))
             rest = [p for p in rest if p not in together]
         found.check_reading(reading)
-        yield found, files, found.open(files, reading)
+        source = found.open(files, reading)
+        _check_one_based(first, reading, relative=source.coordinates.relative)
+        yield found, files, source
 
 
 def check_paths(paths: Sequence[Path]) -> None:
@@ -121,15 +127,20 @@ def check_paths(paths: Sequence[Path]) -> None:
     seen: dict[tuple[int, int], Path] = {}
     folders: set[str] = set()
     for path in paths:
-        _check_exists(path)
-        found = path.stat()
-        first = seen.setdefault((found.st_dev, found.st_ino), path)
-        if first is not path:
-            raise _twice(path, f"is the same file as {first}" if first != path else "is given twice")
+        found = _check_exists(path)
+        key = found.st_dev, found.st_ino
+        if key in seen:
+            first = seen[key]
+            raise _twice(
+                path, "is given twice" if first == path else f"is the same file as {first}"
+            )
+        seen[key] = path
         if stat.S_ISDIR(found.st_mode):
             folders.add(os.path.realpath(path))
     for path in paths if folders else ():
-        above = next((str(p) for p in Path(os.path.realpath(path)).parents if str(p) in folders), "")
+        above = next(
+            (str(p) for p in Path(os.path.realpath(path)).parents if str(p) in folders), ""
+        )
         if above:
             raise _twice(path, f"lies in {above}, which is given too")
 
@@ -155,7 +166,17 @@ def read_ground_truth(
     reading = reading or Reading()
     found = _named(LABELS, name) if name is not None else _detect_labels(path)
     found.check_reading(reading)
-    return found.read(Files(path, (path,)), reading)
+    truth = found.read(Files(path, (path,)), reading)
+    _check_one_based(path, reading, relative=truth.coordinates.relative)
+    return truth
+
+
+def _check_one_based(path: Path, reading: Reading, *, relative: bool) -> None:
+    if reading.one_based and relative:
+        raise SourceError(
+            f"{path}: its coordinates are fractions, and --one-based is of pixels.",
+            hint="Leave it out, or say --pixels if they are.",
+        )
 
 
 def _detect_predictions(path: Path) -> PredictionFormat:
@@ -168,7 +189,10 @@ def _detect_predictions(path: Path) -> PredictionFormat:
     if not sample.is_dir and path.stat().st_size == 0:
         raise SourceError(f"{path}: the file is empty; expected predictions.")
     hint = "See 'ea-arrow formats' for what can be read. If it is one of these, give --format."
-    if any(known.sniff(sample) for known in LABELS.values()):
+    inside = _inside(sample, PREDICTIONS)
+    if inside:
+        hint = inside
+    elif any(known.sniff(sample) for known in LABELS.values()):
         hint = f"It looks like ground truth: 'ea-arrow init DIR --labels {path}' makes a project."
     elif sample.head.startswith((b"\x80", b"(l", b"]q")):
         hint = "It looks like a compressed pickle: unpack it first."
@@ -186,16 +210,33 @@ def _detect_labels(path: Path) -> LabelFormat:
     if fitting:
         raise _ambiguous(path, fitting)
     hint = "See 'ea-arrow formats' for what can be read. If it is one of these, give --format."
-    if any(known.sniff(sample) for known in PREDICTIONS.values()):
+    inside = _inside(sample, LABELS)
+    if inside:
+        hint = inside
+    elif any(known.sniff(sample) for known in PREDICTIONS.values()):
         hint = "It looks like predictions: make a project from ground truth first, then import it."
     raise SourceError(f"{path}: is not ground truth in a known format.", hint=hint)
 
 
+def _inside(sample: Sample, formats: Mapping[str, _Format]) -> str | None:
+    """What to do with a directory that is of no format itself, but holds files that are."""
+    found = [
+        path
+        for path in sample.files[:_MOST_INSIDE]
+        if path.is_file() and any(known.sniff(Sample(path)) for known in formats.values())
+    ]
+    if not found:
+        return None
+    which = "the file" if len(found) == 1 else "one of the files"
+    return f"Name {which} inside: {', '.join(map(str, found))}."
+
+
 def _ambiguous(path: Path, fitting: Sequence[Format]) -> SourceError:
     named = "; ".join(f"{known.name} ({known.doc})" for known in fitting)
+    options = " or ".join(f"--format {known.name}" for known in fitting)
     return SourceError(
         f"{path}: could be of {len(fitting)} formats: {named}.",
-        hint=f"Name the right one: --format {fitting[0].name}. 'ea-arrow formats NAME' tells more.",
+        hint=f"Name the right one: {options}. 'ea-arrow formats NAME' tells more.",
     )
 
 
@@ -207,10 +248,18 @@ def _named(known: Mapping[str, _Format], name: str) -> _Format:
     return known[name]
 
 
-def _check_exists(path: Path) -> None:
-    if not path.exists():
-        near = did_you_mean(path.name, [p.name for p in path.parent.glob("*")][:1000])
-        raise SourceError(f"{path}: no such file or directory.", hint=near)
-    if not (path.is_file() or path.is_dir()):  # it would be waited for, or read more than once
+def _check_exists(path: Path) -> os.stat_result:
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+        near = None
+        if path.parent.is_dir():
+            near = did_you_mean(path.name, [p.name for p in path.parent.glob("*")][:1000])
+        raise SourceError(f"{path}: no such file or directory.", hint=near) from error
+    except OSError as error:  # a name that is too long, or links in a circle
+        raise SourceError(f"{path}: cannot be read: {error.strerror or error}.") from error
+    if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
+        # It would be waited for, or read more than once.
         message = f"{path}: is a pipe or device; expected a file or a directory."
         raise SourceError(message, hint="Write what it gives to a file first.")
+    return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import os
 import re
 import zlib
@@ -10,6 +9,8 @@ from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Final
+
+from ea_arrow.sources.json_files import unpacked
 
 HEAD_BYTES: Final = 65_536
 """How much of a file is enough to tell its format."""
@@ -37,8 +38,8 @@ def read_head(path: Path) -> bytes:
             file.seek(0)
             if not packed:
                 return file.read(HEAD_BYTES)
-            with gzip.open(file) as unpacked:
-                return unpacked.read(HEAD_BYTES)
+            with unpacked(file) as stream:
+                return stream.read(HEAD_BYTES)
     except (OSError, EOFError, zlib.error):
         return b""
 

@@ -87,6 +87,9 @@ SIZES: Final = (("image_width", "image_height"), ("width", "height"))
 OWN: Final = frozenset(("iteration", "prediction_id", "label_id", "source_row", "unit_id"))
 """Columns that a table from a project has besides, which say nothing of the row."""
 
+_EXPORTED: Final = frozenset((("data_hash", "title"), ("feature_hash", "class_name")))
+"""Columns that name what another does, and which is read: as our own exports have them."""
+
 RELATIVE: Final = "_rel"
 """What the names of relative columns end in."""
 
@@ -96,6 +99,7 @@ OPTIONS: Final = (
     Option("box", "the column of boxes, or four with commas between them"),
 )
 _LISTED: Final = 12
+_UNKNOWN: Final = "columns of no known meaning, left out"
 
 
 @dataclass(frozen=True)
@@ -166,19 +170,19 @@ def plan_of(
     box, layout, relative_box = _box(known, reading)
     relative = _relative(known, relative_box, metadata or {}, reading)
     others = {raw: found for raw, wanted in OTHERS.items() if (found := known.first(wanted))}
-    if known.plain(unit) == "data_hash" and "source_id" in known:
+    if _plain(unit) == "data_hash" and "source_id" in known:
         others["source_id"] = known.given["source_id"]
     confidence = known.first(CONFIDENCES)
     size = known.pair(set(box))
     used = {unit, class_ref, confidence, *box, *others.values(), *(size or ())}
     left_out = [n for n in known.given.values() if n not in used and n.lower() not in OWN]
-    class_key = CLASSES.get(known.plain(class_ref), "name")
+    class_key = CLASSES.get(_plain(class_ref), "name")
     kind = (types or {}).get(class_ref or "")
     if class_key == "name" and kind is not None and pa.types.is_integer(kind):
         class_key = "index"
     return Plan(
         unit=unit,
-        unit_key=UNITS.get(known.plain(unit), "title"),
+        unit_key=UNITS.get(_plain(unit), "title"),
         class_ref=class_ref,
         class_key=class_key,
         box=box,
@@ -189,6 +193,48 @@ def plan_of(
         relative=relative,
         left_out=tuple(left_out),
     )
+
+
+def notes_of(plan: Plan, names: Iterable[str]) -> dict[str, int]:
+    """What to say of columns that are not read, and how many there are.
+
+    Those that say again what another column says are told from those of no known meaning; those
+    that our own exports have beside another need no word.
+
+    Args:
+        plan: What the columns that are read mean.
+        names: The columns that are not read.
+
+    >>> notes_of(plan_of(["image", "class", "label"]), ["label"])
+    {'columns not read, as class names the class: label': 1}
+    >>> notes_of(plan_of(["image", "class", "eye"]), ["eye"])
+    {'columns of no known meaning, left out: eye': 1}
+    """
+    sides = {side for box in BOXES for side in box if plan.box}
+    told: dict[str, list[str]] = {}
+    for name in names:
+        plain = _plain(name)
+        chosen, what = next(
+            (
+                (chosen, what)
+                for chosen, what, known in (
+                    (plan.unit, "names the data unit", UNITS),
+                    (plan.class_ref, "names the class", CLASSES),
+                    (plan.confidence, "is the confidence", CONFIDENCES),
+                    (", ".join(plan.box), "is the box", sides),
+                )
+                if chosen and chosen != name and plain in known
+            ),
+            ("", ""),
+        )
+        if (_plain(chosen), plain) not in _EXPORTED:
+            says = f"columns not read, as {chosen} {what}"
+            told.setdefault(says if chosen else _UNKNOWN, []).append(name)
+    return {f"{says}: {', '.join(some)}": len(some) for says, some in told.items()}
+
+
+def _plain(name: str | None) -> str:
+    return (name or "").strip().lower().removesuffix(RELATIVE)
 
 
 class _Names:
@@ -223,9 +269,6 @@ class _Names:
             raise SourceError(message, hint=near)
         return found
 
-    def plain(self, given: str | None) -> str:
-        return (given or "").strip().lower().removesuffix(RELATIVE)
-
     def pair(self, taken: set[str]) -> tuple[str, str] | None:
         for width, height in SIZES:
             found = self.given.get(width), self.given.get(height)
@@ -239,7 +282,7 @@ def _box(known: _Names, reading: Reading) -> tuple[tuple[str, ...], Layout, bool
     chosen = reading.options.get("box")
     if chosen is not None:
         names = tuple(known.option(part) or "" for part in chosen.split(","))
-        layout = BOXES.get(tuple(map(known.plain, names)))
+        layout = BOXES.get(tuple(map(_plain, names)))
         if len(names) not in (1, 4) or (layout is None and reading.box is None):
             message = (
                 f"{known.where}: option box is '{chosen}'; the order of its numbers is unknown."

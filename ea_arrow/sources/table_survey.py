@@ -54,8 +54,7 @@ class Survey:
         Raises:
             SourceError: A data unit has two sizes, or there are too many classes.
         """
-        title = _other(table, plan.unit, [name for name, key in UNITS.items() if key == "title"])
-        name = _other(table, plan.class_ref, [n for n, key in CLASSES.items() if key == "name"])
+        title, name = names_beside(table, plan)
         given = (plan.unit, plan.class_ref, title, name, *(plan.size or ()))
         extra = [plan.others[raw] for raw in ("frame", "option_hash") if raw in plan.others]
         columns = list(dict.fromkeys(n for n in (*given, *extra) if n is not None))
@@ -113,6 +112,13 @@ class Survey:
             if len(self.classes) > MOST_CLASSES:
                 message = f"{path} has more than {MOST_CLASSES:,} classes."
                 raise SourceError(message, hint="Name the column: --option class=COLUMN.")
+
+
+def names_beside(table: TableFile, plan: Plan) -> tuple[str | None, str | None]:
+    """The columns of titles and of names of classes, where others name data units and classes."""
+    title = _other(table, plan.unit, [name for name, key in UNITS.items() if key == "title"])
+    name = _other(table, plan.class_ref, [n for n, key in CLASSES.items() if key == "name"])
+    return title, name
 
 
 def units_of(survey: Survey, plan: Plan) -> pa.Table:

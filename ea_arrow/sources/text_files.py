@@ -6,6 +6,7 @@ of every row, by Arrow's kernels: there is no Python loop over lines.
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -130,10 +131,11 @@ def _blocks(paths: Sequence[Path]) -> Iterator[list[Path]]:
 def _read(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            data = file.read(MOST_BYTES + 1)
+            size = os.fstat(file.fileno()).st_size
+            data = b"" if size > MOST_BYTES else file.read(MOST_BYTES + 1)
     except OSError as error:
         raise SourceError(f"{path} cannot be read: {error.strerror or error}.") from error
-    if len(data) > MOST_BYTES:
+    if max(size, len(data)) > MOST_BYTES:
         message = f"{path} has more than {MOST_BYTES:,} bytes; expected the rows of one data unit."
         raise SourceError(message, hint="Name its format with --format, if it is another.")
     return data

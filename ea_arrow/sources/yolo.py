@@ -38,6 +38,10 @@ if TYPE_CHECKING:
     from ea_arrow.sources.text_files import TextRows
     from ea_arrow.sources.yolo_rows import Flags, Floats, Ints
 
+_NO_CONFIDENCE: Final = (
+    "No confidence; save it (Ultralytics: save_conf=True), or give one with "
+    "--option confidence=VALUE."
+)
 _LOW: Final = -0.01
 _HIGH: Final = 1.01
 _LOW_CORNER: Final = -0.5
@@ -133,6 +137,7 @@ class YoloSource:
                 lacking.sum()
             )
             confidence, scored = np.where(lacking, self._confidence, confidence), scored | lacking
+        refused.add(~scored, "missing_confidence", lambda _: _NO_CONFIDENCE)
         track, tracked = found["track"]
         with np.errstate(invalid="ignore"):
             whole = (np.abs(track) < 2**53) & (track == np.floor(track))

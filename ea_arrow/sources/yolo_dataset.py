@@ -18,19 +18,16 @@ from ea_arrow.errors import SourceError
 from ea_arrow.ontology import clean_text, cut
 from ea_arrow.sources.images import SUFFIXES, Images
 from ea_arrow.sources.samples import read_head
+from ea_arrow.sources.size_tables import MOST_LIST, Pictures, pictures_of, stem_of
 from ea_arrow.sources.yaml_files import parse_names, read_text, read_yaml
 from ea_arrow.sources.yolo_images import (
-    MOST_LIST,
-    Pictures,
     images_of,
     label_files,
     labels_of,
-    pictures_of,
-    stem_of,
     swapped,
     without_sizes,
 )
-from ea_arrow.sources.yolo_names import find_names, read_names
+from ea_arrow.sources.yolo_names import names_of_labels, read_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,7 +84,7 @@ def read_dataset(path: Path, reading: Reading) -> Dataset:
 
     Args:
         path: A data.yaml, an obj.data, or a directory.
-        reading: What the caller knows: images, and the options ``split`` and ``sizes``.
+        reading: What the caller knows: images, and the options ``split``, ``sizes``, ``names``.
 
     Raises:
         SourceError: A file is not what it should be, or nothing is found.
@@ -98,9 +95,13 @@ def read_dataset(path: Path, reading: Reading) -> Dataset:
         if described is None:
             return _of_directory(path, pictures, reading)
         path = described
-    if path.suffix.lower() == ".data":
-        return _of_obj_data(path, pictures, reading)
-    return _of_yaml(path, pictures, reading)
+    of_file = _of_obj_data if path.suffix.lower() == ".data" else _of_yaml
+    found = of_file(path, pictures, reading)
+    given = reading.options.get("names")
+    if given is not None:
+        found.names, notes = names_of_labels(path.parent, given)
+        found.notes.update(notes)
+    return found
 
 
 def description_in(folder: Path) -> Path | None:
@@ -335,7 +336,7 @@ def _of_directory(path: Path, pictures: Pictures | None, reading: Reading) -> Da
     if not label_files(labels):
         message = f"{path} has no label files (.txt), no data.yaml and no obj.data."
         raise SourceError(message, hint="Give the data.yaml of the data set.")
-    names, notes = find_names(labels)
+    names, notes = names_of_labels(labels, reading.options.get("names"))
     found = Dataset([], names=names, notes=Counter(notes))
     if pictures is None:
         pictures = next(images_of(labels), None)

@@ -14,6 +14,7 @@ from ea_arrow.schema import BOX
 from ea_arrow.sources.base import Coordinates, GroundTruth, raw_batch
 from ea_arrow.sources.boxes import to_xywh
 from ea_arrow.sources.formats import Files, LabelFormat, Option, Reading
+from ea_arrow.sources.size_tables import SIZES, Size, stem_of
 from ea_arrow.sources.truth import unit_table
 from ea_arrow.sources.yolo import box_of, classes_of, polygon_of
 from ea_arrow.sources.yolo_dataset import (
@@ -25,7 +26,7 @@ from ea_arrow.sources.yolo_dataset import (
     is_description,
     read_dataset,
 )
-from ea_arrow.sources.yolo_images import Size, stem_of, without_sizes
+from ea_arrow.sources.yolo_images import without_sizes
 from ea_arrow.sources.yolo_names import CLASSES_TXT
 from ea_arrow.sources.yolo_rows import (
     Lines,
@@ -260,7 +261,8 @@ LABELS: Final = LabelFormat(
     doc="YOLO data set: data.yaml (Ultralytics), obj.data (Darknet) or label files",
     about="Give a data.yaml (path, train, val, test, names), the directory it is in, a Darknet "
     "obj.data, or a directory of label files with classes.txt, obj.names or data.yaml up to two "
-    "levels above. The label file of an image has its stem and .txt, in the directory in which the "
+    "levels above; where these differ, option names says which is right.\n\n"
+    "The label file of an image has its stem and .txt, in the directory in which the "
     "last 'images' of its path is 'labels', else beside it, as Ultralytics has it. Images without "
     "one are data units without labels. Paths that are not there are looked for below the "
     "description, leading directories left out.\n\n"
@@ -276,7 +278,11 @@ LABELS: Final = LabelFormat(
     example="0 0.481719 0.634028 0.690625 0.713278\n1 0.25 0.25 0.75 0.25 0.75 0.75 0.25 0.75",
     options=(
         Option("split", "Which images: by default val, else all.", SPLITS),
-        Option("sizes", "A CSV of name,width,height, where the images are not at hand."),
+        SIZES,
+        Option(
+            "names",
+            "A file of class names, a data.yaml or one name a line; by default what is nearby.",
+        ),
     ),
     sniff=sniff,
     read=_read,

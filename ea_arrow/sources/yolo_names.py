@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import re
+from pathlib import Path
+from typing import Final
 
 from ea_arrow.errors import SourceError
+from ea_arrow.sources.samples import read_head
 from ea_arrow.sources.yaml_files import names_of, read_text
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 CLASSES_TXT: Final = "classes.txt"
 NAME_FILES: Final = ("data.yaml", CLASSES_TXT, "obj.names")
 MOST_BYTES: Final = 1 << 20
 
 _LEVELS: Final = 3
+_SPLIT: Final = re.compile(rb"^(train|val|test)\s*:", re.MULTILINE)
+"""What the description of a data set has, which says where its images are."""
 
 
 def read_names(path: Path) -> dict[str, str]:
@@ -38,13 +40,52 @@ def find_names(folder: Path) -> tuple[dict[str, str], dict[str, int]]:
     """Look for class names in a directory, its parent and its grandparent.
 
     Args:
-        folder: Where the label or prediction files are.
+        folder: Where the prediction files are.
 
     Returns:
         The names by index, empty where there are none or where files contradict each other; and
         notes for the ledger that say what was used.
     """
-    found: dict[str, dict[str, str]] = {}
+    found, notes = _nearby(folder)
+    if _differ(found):
+        notes[f"class names not used, as these files differ: {', '.join(found)}"] = len(found)
+        return {}, notes
+    return _used(found, notes)
+
+
+def names_of_labels(folder: Path, given: str | None) -> tuple[dict[str, str], dict[str, int]]:
+    """The class names of ground truth: those of a file that was given, or of one nearby.
+
+    Args:
+        folder: Where the label files are.
+        given: The file of the option ``names``.
+
+    Returns:
+        As :func:`find_names`.
+
+    Raises:
+        SourceError: The file cannot be read, or those nearby contradict each other: which classes
+            a project has is not to be guessed.
+    """
+    if given is not None:
+        path = Path(given)
+        return _used({str(path): read_names(path)}, {})
+    found, notes = _nearby(folder)
+    if _differ(found):
+        listed = ", ".join(f"{path} ({len(names):,} classes)" for path, names in found.items())
+        described = next((p for p in found if _SPLIT.search(read_head(Path(p)))), None)
+        also = f" Or give {described} itself as the labels." if described else ""
+        message = f"{folder}: these files of class names differ: {listed}."
+        raise SourceError(message, hint=f"Say which is right: --option names=FILE.{also}")
+    return _used(found, notes)
+
+
+_Found = dict[str, dict[str, str]]
+"""Class names by index, by file."""
+
+
+def _nearby(folder: Path) -> tuple[_Found, dict[str, int]]:
+    found: _Found = {}
     notes: dict[str, int] = {}
     places = [folder.absolute(), *folder.absolute().parents][:_LEVELS]
     for place in places:
@@ -56,11 +97,16 @@ def find_names(folder: Path) -> tuple[dict[str, str], dict[str, int]]:
                 found[str(path)] = read_names(path)
             except SourceError as error:
                 notes[f"file of class names that cannot be used: {error.message}"] = 1
-    readings = list(found.values())
-    if not readings:
+    return found, notes
+
+
+def _differ(found: _Found) -> bool:
+    first = next(iter(found.values()), {})
+    return any(names != first for names in found.values())
+
+
+def _used(found: _Found, notes: dict[str, int]) -> tuple[dict[str, str], dict[str, int]]:
+    if not found:
         return {}, notes
-    if any(names != readings[0] for names in readings[1:]):
-        notes[f"class names not used, as these files differ: {', '.join(found)}"] = len(found)
-        return {}, notes
-    notes[f"class names taken from {next(iter(found))}"] = len(readings[0])
-    return readings[0], notes
+    path, names = next(iter(found.items()))
+    return names, notes | {f"class names taken from {path}": len(names)}

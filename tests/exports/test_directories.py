@@ -166,7 +166,7 @@ def test_kitti_labels_to_be_ignored_are_dont_care(tmp_path):
     lines = "".join(files_of(tmp_path / "out").values()).splitlines()
     assert [line.split()[0] for line in lines].count("DontCare") == 2
     assert all(len(line.split()) == 15 for line in lines)
-    assert list(found.notes.values()) == [2]
+    assert list(found.notes.values()) == [2, 1]  # the only dog is one of them
 
 
 def test_kitti_classes_of_several_words_come_back_by_their_hash(tmp_path):
@@ -196,6 +196,43 @@ def test_class_words_are_single_and_different(names):
     for name in good:
         if name.lower() not in ("nan", "inf", "infinity"):
             assert words[names.index(name)] == name
+
+
+@pytest.mark.parametrize("to", ["yolo", "kitti"])
+def test_labels_come_back_without_images_by_their_sizes(tmp_path, to):
+    titles = ("a/x.png", "b/x.png", 'odd, "name".v2.jpg', "clip__12.png", "plain", "z\n.png")
+    project = project_of(tmp_path, *titles)
+    found = export(project, None, to, tmp_path / "out")
+    sizes = tmp_path / "out" / "sizes.csv"
+    lines = sizes.read_text().splitlines()
+    assert lines[:3] == ["name,width,height", "a/x.png,100,50", "b/x.png,100,50"]
+    assert lines[-1] == '.png",100,50'
+    assert "clip__12__0,100,50" in lines  # as its file is called
+    assert found.files == len(titles) + 2  # and the names of the classes
+    again = ea_arrow.init(
+        tmp_path / "again", tmp_path / "out", format=to, options={"sizes": str(sizes)}
+    )
+    assert sorted(unit["title"] for unit in again.data_units) == sorted(
+        (*titles[:3], "clip__12__0", *titles[4:])
+    )
+    boxes = again.labels.to_arrow().select(["bbox_x", "bbox_y", "bbox_w", "bbox_h"]).to_pylist()
+    assert [list(box.values()) for box in boxes] == [pytest.approx([10, 10, 20, 20])] * len(titles)
+
+
+def test_predictions_have_no_sizes_beside_them(tmp_path):
+    for to in ("yolo", "kitti"):
+        export(project_of(tmp_path / to, "a.png"), "base", to, tmp_path / to / "out")
+        assert not list((tmp_path / to).rglob("sizes.csv"))
+
+
+@pytest.mark.parametrize("to", ["kitti", "csv"])
+def test_classes_without_labels_are_counted_where_they_are_lost(tmp_path, to):
+    project = project_of(tmp_path, "a.png", categories=("cat", "dog", "cow"))
+    found = export(project, None, to, tmp_path / "out")
+    assert found.notes["classes without labels, which it does not name (parquet does)"] == 2
+    assert not export(project, "base", to, tmp_path / "predictions").notes
+    for other in ("yolo", "coco", "parquet"):
+        assert not export(project, None, other, tmp_path / other).notes
 
 
 # -- names of files ----------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Where an export goes, what it replaces, and that it is whole or not there."""
 
 import json
+import shlex
 
 import pytest
 from click.testing import CliRunner
@@ -8,6 +9,7 @@ from click.testing import CliRunner
 import ea_arrow
 from ea_arrow.cli.export import FORMATS
 from ea_arrow.cli.export import export as command
+from ea_arrow.cli.projects import init
 from ea_arrow.exporting import TARGETS, export
 from ea_arrow.exports import kitti
 from tests.builders import RESULTS, make_project
@@ -163,6 +165,22 @@ def test_the_command_without_a_name_writes_the_labels(project, tmp_path):
     assert f"Next: ea-arrow init NEW-PROJECT --labels {tmp_path / 'gt.json'}" in done.stderr
 
 
+@pytest.mark.parametrize("to", ["yolo", "kitti"])
+def test_the_next_step_of_labels_takes_the_sizes_beside_them(project, tmp_path, monkeypatch, to):
+    monkeypatch.chdir(tmp_path)
+    done = run(project, "--to", to, "--out", "out")
+    last = done.stderr.splitlines()[-1]
+    place = tmp_path / "out"
+    assert last == (
+        f"Next: ea-arrow init NEW-PROJECT --labels {place} --format {to} "
+        f"--option sizes={place / 'sizes.csv'}"
+    )
+    words = shlex.split(last.removeprefix("Next: ea-arrow init "))
+    assert CliRunner().invoke(init, words, catch_exceptions=False).exit_code == 0
+    labels = ea_arrow.open(tmp_path / "NEW-PROJECT").labels
+    assert len(labels) == len(project.labels)
+
+
 def test_the_command_takes_options(project, tmp_path):
     place = str(tmp_path / "x.pkl")
     done = run(
@@ -170,7 +188,13 @@ def test_the_command_takes_options(project, tmp_path):
     )
     assert done.exit_code == 0, done.output
     assert b"encord_active" in (tmp_path / "x.pkl").read_bytes()
-    assert run(project, "base", "--to", "pickle", "--option", "classes").exit_code == 2
+    wrong = run(project, "base", "--to", "pickle", "--option", "classes")
+    assert wrong.exit_code == 2
+    assert "'classes': expected NAME=VALUE" in wrong.stderr
+    spaced = "classes = encord_active"
+    again = run(project, "base", "--to", "pickle", "--out", f"{place}2", "-o", spaced)
+    assert again.exit_code == 0, again.output
+    assert (tmp_path / "x.pkl2").read_bytes() == (tmp_path / "x.pkl").read_bytes()
 
 
 def test_counts_are_printed(tmp_path):

@@ -65,7 +65,7 @@ def _spoil(folder):
         good | {"label": "zebra"},
         good | {"label": None},
         good | {"bounding_box": [0.1, 0.2, 0.3]},
-        good | {"bounding_box": [0.5, 0.5, 0.6, 0.2]},
+        good | {"bounding_box": [0.5, 50, 0.6, 0.2]},
         good | {"_cls": "Keypoint"},
     ]
     rejects = {

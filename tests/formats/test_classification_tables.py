@@ -226,6 +226,18 @@ def test_arrays_of_probabilities(tmp_path, save, order):
     ]
 
 
+def test_columns_of_a_wide_table_that_are_no_classes_are_named(tmp_path):
+    header = "image_id,file_name,label,width,height,sun,rain"
+    path = text(tmp_path / "a.csv", header, "1,a.jpg,sun,640,480,0.75,0.25")
+    opened = source(PREDICTIONS, path)
+    assert short(rows_of(opened.batches())) == [("1", "sun", 0.75, [0.75, 0.25])]
+    assert opened.notes == {
+        "columns not read, as image_id names the data unit: file_name": 1,
+        "columns of no known meaning, left out: label": 1,
+        "classes, whose probabilities are in this order: sun, rain": 2,
+    }
+
+
 def test_arrays_without_classes_go_by_index(tmp_path):
     np.savez(tmp_path / "a.npz", scores=np.eye(3), ids=np.arange(3), extra=np.ones(1))
     opened = source(PREDICTIONS, tmp_path / "a.npz")

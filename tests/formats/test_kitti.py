@@ -317,6 +317,39 @@ def test_labels_need_images(tmp_path):
         truth(path, tmp_path / "i")
 
 
+def test_labels_take_sizes_from_a_table(tmp_path):
+    write_text(tmp_path / "l" / "x" / "0.txt", CAR)
+    write_text(tmp_path / "l" / "y" / "0.txt")
+    write_text(tmp_path / "l" / "clip__3.txt", MAN)
+    lines = ("x/0.png,200,100", "y/0.png,30,20", "clip__3,300,50", "z.png,5,5")
+    table = write_text(tmp_path / "l" / "sizes.csv", "name,width,height", *lines)
+    found = truth(tmp_path / "l", None, options={"sizes": str(table)})
+    units = [(u["title"], u["width"], u["height"], u["uri"]) for u in found.data_units.to_pylist()]
+    assert units == [
+        ("clip__3", 300, 50, None),
+        ("x/0.png", 200, 100, None),
+        ("y/0.png", 30, 20, None),
+    ]
+    assert [r["unit"] for r in labels_of(found)] == ["clip__3", "x/0.png"]
+    assert found.notes["images without a label file, which are left out"] == 1
+    with pytest.raises(SourceError, match="either the images or option sizes"):
+        truth(tmp_path / "l", tmp_path, options={"sizes": str(table)})
+    write_text(table, "name,width,height")
+    with pytest.raises(SourceError, match="has no row"):
+        truth(tmp_path / "l", None, options={"sizes": str(table)})
+
+
+def test_a_table_of_sizes_among_the_files_is_none_of_them(tmp_path):
+    write_text(tmp_path / "a.txt", f"{CAR} 0.5")
+    write_text(tmp_path / "sizes.csv", "name,width,height", "a.png,200,100")
+    assert kitti.PREDICTIONS.sniff(Sample(tmp_path))
+    assert [row["unit"] for row in read(tmp_path)] == ["a"]
+    write_text(tmp_path / "sizes.csv", f"{MAN}")  # of a data unit that is called so
+    assert [row["unit"] for row in read(tmp_path)] == ["a", "sizes"]
+    write_text(tmp_path / "sizes.csv", "name,width,height", "a.png,200,100")
+    assert len(read(tmp_path / "sizes.csv")) == 2  # asked for by name: both lines are told
+
+
 # -- recognition ---------------------------------------------------------------------------------
 
 

@@ -210,3 +210,24 @@ def test_frames_of_a_video_are_data_units(tmp_path):
     truth = labels(text(tmp_path / "a.csv", header, *lines))
     units = truth.data_units.select(["data_hash", "frame"]).to_pylist()
     assert units == [{"data_hash": "v", "frame": 0}, {"data_hash": "v", "frame": 2}]
+
+
+def test_columns_that_only_name_what_others_hold_are_no_riddle(tmp_path):
+    lines = ("7,a.jpg,a,10,10,3,dog,hound,0,0,5,5", "7,a.jpg,a,10,10,4,cat,puss,0,0,5,5")
+    header = "image_id,file_name,image,width,height,category_id,category_name,label,x,y,w,h"
+    path = text(tmp_path / "a.csv", header, *lines)
+    found = LABELS.read(Files(path, (path,)), Reading())
+    list(found.labels)
+    assert [c.name for c in found.ontology.classes] == ["dog", "cat"]
+    assert found.data_units["title"].to_pylist() == ["a.jpg"]
+    assert found.notes == {
+        "columns not read, as image_id names the data unit: image": 1,
+        "columns not read, as category_id names the class: label": 1,
+    }
+
+
+def test_an_export_of_labels_as_csv_is_read_without_remark(project, tmp_path):
+    project.export(None, "csv", tmp_path / "labels.csv")
+    found = LABELS.read(Files(tmp_path / "labels.csv", (tmp_path / "labels.csv",)), Reading())
+    list(found.labels)
+    assert not [note for note in found.notes if "columns" in note]

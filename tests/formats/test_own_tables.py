@@ -94,6 +94,30 @@ def test_a_quotation_mark_that_is_never_closed_loses_no_rows_silently(tmp_path):
         read(PREDICTIONS, text(tmp_path / "a.csv", header, *lines))
 
 
+@pytest.mark.parametrize(
+    ("header", "options", "notes"),
+    [
+        ("data_hash,title,feature_hash,class_name,score,bbox", {}, []),  # as an export has them
+        ("image_id,file_name,label,score,bbox", {},
+         ["columns not read, as image_id names the data unit: file_name"]),
+        ("image,category_id,class_name,label,score,bbox", {},
+         ["columns not read, as category_id names the class: class_name, label"]),
+        ("image,feature_hash,class_name,Confidence,score,bbox", {},
+         ["columns not read, as Confidence is the confidence: score"]),
+        ("image,label,score,bbox,x1,y1,x2,y2,x", {"box": "bbox"},
+         ["columns not read, as bbox is the box: x1, y1, x2, y2, x"]),
+        ("image,label,score,bbox,width,height,remark,time", {},
+         ["columns of no known meaning, left out: remark, time"]),
+    ],
+)  # fmt: skip
+def test_what_is_said_of_columns_that_are_not_read(tmp_path, header, options, notes):
+    cells = ['"[1, 2, 3, 4]"' if name == "bbox" else "1" for name in header.split(",")]
+    opened = source(PREDICTIONS, text(tmp_path / "a.csv", header, ",".join(cells)), options=options)
+    list(opened.batches())
+    assert list(opened.notes) == notes
+    assert sum(opened.notes.values()) == sum(note.count(",", note.index(":")) + 1 for note in notes)
+
+
 def test_lines_of_json_may_differ_in_their_keys(tmp_path):
     first = {"image_id": 1, "label": "a", "score": 0.5, "bbox": [1, 2, 3, 4]}
     lines = [

@@ -82,7 +82,8 @@ def test_several_files_are_one_source(folder):
 def test_the_columns_of_boxes_are_told_from_all_rows(folder, text, expected):
     source = opened(write(folder, img=text))
     assert ends(source) == expected
-    assert {row["rule"] for row in rows(source)} == {None}
+    rules = [None if score is not None else "missing_confidence" for score, _ in expected]
+    assert [row["rule"] for row in rows(source)] == rules
 
 
 @pytest.mark.parametrize(
@@ -110,7 +111,7 @@ def test_options_say_what_the_columns_are(folder):
     both = opened(folder, options={"columns": "conf,track"})
     assert ends(both) == [(0.5, "1"), (0.5, None), (None, None)]
     rules = [row["rule"] for row in rows(opened(folder, options={"columns": "none"}))]
-    assert rules == ["invalid_data", "invalid_data", None]
+    assert rules == ["invalid_data", "invalid_data", "missing_confidence"]
     with pytest.raises(SourceError, match="expected one of"):
         opened(folder, options={"columns": "confidence"})
 
@@ -141,7 +142,8 @@ def test_polygons_with_and_without_ends(folder, text, expected, score, track):
     (row,) = rows(opened(write(folder, img=text)))
     assert row["polygon"] == [expected]
     assert (row["format"], row["bbox_x"]) == ("polygon", None)
-    assert (row["confidence"], row["track_id"], row["rule"]) == (score, track, None)
+    assert (row["confidence"], row["track_id"]) == (score, track)
+    assert row["rule"] == (None if score is not None else "missing_confidence")
 
 
 def test_oriented_boxes_are_polygons_and_the_ledger_says_so(folder):
@@ -207,6 +209,22 @@ def test_class_names_are_found_nearby_where_one_file_has_them(folder):
     source = opened(folder)
     assert source.coordinates.class_names == ()
     assert any("files differ" in note for note in source.notes)
+
+
+def test_rows_without_confidence_say_how_to_give_one(folder):
+    write(folder, img="\n".join([BOX, f"{BOX} 0.5", f"7 {BOX[2:]} x"]))
+    refused, kept, odd = rows(opened(folder))
+    assert refused["rule"] == "missing_confidence"
+    assert refused["message"] == (
+        "No confidence; save it (Ultralytics: save_conf=True), or give one with "
+        "--option confidence=VALUE."
+    )
+    assert refused["bbox_w"] == kept["bbox_w"]
+    assert (kept["rule"], odd["rule"]) == (None, "invalid_data")
+    assert [r["rule"] for r in rows(opened(folder, options={"confidence": "1"}))][:2] == [
+        None,
+        None,
+    ]
 
 
 def test_large_sources_are_read_again_rather_than_held(folder, monkeypatch):

@@ -182,6 +182,44 @@ def test_images_and_labels_side_by_side_without_a_description(dataset):
     assert [c.name for c in found.ontology.classes] == ["person", "car"]
 
 
+def test_class_names_that_differ_are_for_the_caller_to_choose(dataset):
+    labels, names = dataset / "labels" / "val", dataset / "labels" / "val" / "classes.txt"
+    names.write_text("person\ncar\nbus\n")
+    with pytest.raises(SourceError) as caught:
+        truth(labels)
+    assert f"{names} (3 classes)" in caught.value.message
+    assert f"{dataset / 'data.yaml'} (2 classes)" in caught.value.message
+    assert "--option names=FILE" in caught.value.hint
+    assert f"give {dataset / 'data.yaml'} itself" in caught.value.hint
+    for chosen, wanted in ((names, ["person", "car", "bus"]), (None, ["person", "car"])):
+        path = chosen or dataset / "data.yaml"
+        found, _ = truth(labels, options={"names": str(path)})
+        assert [c.name for c in found.ontology.classes] == wanted
+        assert found.notes[f"class names taken from {path}"] == len(wanted)
+    assert [c.name for c in truth(dataset)[0].ontology.classes] == ["person", "car"]
+    (dataset / "data.yaml").rename(dataset / "obj.names")
+    (dataset / "obj.names").write_text("person\ncar\ndog")
+    with pytest.raises(SourceError, match="differ") as caught:
+        truth(labels)
+    assert caught.value.hint == "Say which is right: --option names=FILE."
+    (dataset / "obj.names").rename(dataset / "data.yaml")
+    (dataset / "data.yaml").write_text("names: [cat]")  # which describes no images
+    with pytest.raises(SourceError, match="differ") as caught:
+        truth(labels)
+    assert caught.value.hint == "Say which is right: --option names=FILE."
+    (dataset / "data.yaml").write_text("names: [person, car, dog]")
+    names.write_text("person\ncar\ndog")
+    assert len(truth(labels)[0].ontology.classes) == 3
+
+
+def test_the_names_given_are_those_of_a_described_data_set_too(dataset, tmp_path):
+    (tmp_path / "mine.txt").write_text("a\nb\nc\n")
+    found, _ = truth(dataset, options={"names": str(tmp_path / "mine.txt")})
+    assert [c.name for c in found.ontology.classes] == ["a", "b", "c"]
+    with pytest.raises(SourceError, match=r"none\.txt"):
+        truth(dataset, options={"names": str(tmp_path / "none.txt")})
+
+
 def test_images_of_one_stem_in_two_directories_have_their_own_labels(tmp_path):
     for split, cls in (("one", 0), ("two", 1)):
         draw(tmp_path / "images" / split / "same.png")

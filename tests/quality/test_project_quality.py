@@ -351,3 +351,46 @@ def test_a_function_of_images_sees_what_was_measured_since(project, images):
 def test_embeddings_of_another_data_set_are_refused(project):
     with pytest.raises(ParameterError, match="None of the 1 embeddings is of an image"):
         project.add_embeddings(pa.table({"data_hash": ["elsewhere"], "embedding": [[1.0]]}))
+
+
+@pytest.mark.parametrize(
+    "sql", ["row_number() over (order by confidence)", "random()", "confidence + random() * 0"]
+)
+def test_a_value_that_depends_on_other_rows_or_on_chance_is_refused(project, sql):
+    with pytest.raises(QueryError, match=r"looks at other rows|another value each time"):
+        project.add_quality_metric("odd", sql)
+
+
+def test_what_is_not_finite_is_null(project):
+    project.add_quality_metric("odd", "1.0 / (confidence - confidence)")
+    project.add_quality_metric("nan", "'nan'::double")
+    assert column(project, "select odd from prediction_quality") == [None] * 3
+    assert column(project, "select count(nan) from prediction_quality") == [0]
+
+
+def test_a_metric_of_objects_may_use_those_of_their_image(project, images):
+    project.measure_images(images)
+    project.add_quality_metric("sure_in_the_dark", "confidence * (1 - brightness)")
+    values = column(project, "select sure_in_the_dark from prediction_quality order by all")
+    assert values == [pytest.approx(0.64, abs=0.01), pytest.approx(0.72, abs=0.01), None]
+    assert "sure_in_the_dark" in {row["metric"] for row in project.drivers("x")[0]}
+
+
+def test_embeddings_may_come_in_parts(project):
+    for label, vector in enumerate([[1.0, 0], [0.9, 0.1], [0.95, 0]]):
+        part = pa.table({"label_id": [label], "embedding": [vector]})
+        assert project.add_embeddings(part, target="label") == 1
+    values = project.quality(target="label").to_polars()["object_annotation_quality"].to_list()
+    assert values == [0.5, 0, 0.5]
+    for bad in ([1.0], [float("nan"), 1.0]):
+        part = pa.table({"label_id": [0], "embedding": [bad]})
+        with pytest.raises(ParameterError):
+            project.add_embeddings(part, target="label")
+
+
+def test_a_directory_of_other_images_is_refused(project, tmp_path):
+    folder = tmp_path / "other"
+    folder.mkdir()
+    Image.new("L", (4, 4)).save(folder / "nobody.png")
+    with pytest.raises(ProjectError, match="none of its 1 images is named as a data unit"):
+        project.measure_images(folder)
