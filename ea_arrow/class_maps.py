@@ -13,7 +13,7 @@ from ea_arrow.errors import SourceError, did_you_mean
 from ea_arrow.ontology import cut, id_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     import pyarrow as pa
 
@@ -98,19 +98,23 @@ class Targets:
         return [*self._by["name"], *self._options["name"]]
 
 
-def read_map(given: str | Path | Mapping[Any, Any], targets: Targets) -> dict[str, Hashes]:
+def read_map(
+    given: str | Path | Mapping[Any, Any], targets: Targets, references: Collection[str] = ()
+) -> dict[str, Hashes]:
     """Return which class each of a source's class references is.
 
     Args:
         given: A mapping ``{reference: class}``, a file of one (see :func:`_document`), or one of
             the words in ``_HELP``.
         targets: The project's classes.
+        references: Class references of the source, as far as they are known: a mapping whose keys
+            are feature hashes says what each class is called there, unless they are among these.
 
     Raises:
         SourceError: The file cannot be read, or names classes the project does not have.
     """
     if not isinstance(given, str | Path):
-        return _resolved(given, targets, "The mapping")
+        return _resolved(given, targets, "The mapping", references)
     word = str(given)
     shift = _SHIFT.fullmatch(word)
     if shift:
@@ -127,7 +131,7 @@ def read_map(given: str | Path | Mapping[Any, Any], targets: Targets) -> dict[st
         near = did_you_mean(word, [*KEYS, "shift:1", *_COCO])
         hint = f"{near} {_HELP}" if near else _HELP
         raise SourceError(f"--map {word}: there is no such file.", hint=hint)
-    return _resolved(_document(path), targets, str(path))
+    return _resolved(_document(path), targets, str(path), references)
 
 
 def _is_file(path: Path) -> bool:
@@ -198,14 +202,14 @@ def _lines(text: str, path: Path) -> list[str]:
     return lines
 
 
-def _resolved(given: Mapping[Any, Any], targets: Targets, where: str) -> dict[str, Hashes]:
+def _resolved(
+    given: Mapping[Any, Any], targets: Targets, where: str, references: Collection[str]
+) -> dict[str, Hashes]:
     texts = {_text(key, where): _text(value, where) for key, value in given.items()}
     if len(texts) < len(given):
         raise SourceError(f"{where} maps a class twice: as a number and as a text.")
     hashes = targets.by("feature_hash")
-    by_key = [key for key in texts if key in hashes]
-    by_value = [value for value in texts.values() if targets.find(value)]
-    if by_key and len(by_key) == len(texts) and len(by_value) < len(texts):
+    if texts and texts.keys() <= hashes.keys() and not texts.keys() & set(references):
         repeated = [value for value, n in Counter(texts.values()).items() if n > 1]
         if repeated:
             raise SourceError(f"{where}: several classes are '{repeated[0]}'.")
@@ -214,7 +218,7 @@ def _resolved(given: Mapping[Any, Any], targets: Targets, where: str) -> dict[st
     unknown = [texts[key] for key, value in found.items() if value is None]
     if not texts:
         raise SourceError(f"{where} maps no class.", hint=_HELP)
-    if unknown and not by_value:
+    if len(unknown) == len(texts):
         near = did_you_mean(unknown[0], targets.names)
         message = f"{where}: the project has no class '{unknown[0]}', nor any other of the mapping."
         raise SourceError(message, hint=near or "The project's classes: ea-arrow ontology")

@@ -30,6 +30,7 @@ UNIT_KEYS: Final[tuple[UnitKey, ...]] = get_args(UnitKey)
 SAMPLE_ROWS: Final = 65_536
 
 _TRIED: Final[tuple[UnitKey, ...]] = ("data_hash", "source_id", "title", "name", "stem", "number")
+_BY_NAME: Final[tuple[UnitKey, ...]] = ("title", "name", "stem")
 _UNIT_WORDS: Final = {
     "data_hash": "data hash",
     "source_id": "source id",
@@ -53,25 +54,59 @@ class Joining:
     Attributes:
         coordinates: What the source's names are found by.
         classes: Which class each class reference is, where they are translated one by one.
+        options: Which option each class reference of a classification is, where it names no more.
+        units: What each reference to a data unit stands for, where the source has its own names.
         notes: What was chosen, where the source left it open.
     """
 
     coordinates: Coordinates
     classes: Mapping[str, Hashes] | None = None
+    options: Mapping[str, Hashes] | None = None
+    units: Mapping[str, str] | None = None
     notes: tuple[str, ...] = ()
 
+    def by_hash(self) -> Joining:
+        """The same, with classes that are translated to feature hashes."""
+        return replace(self, coordinates=replace(self.coordinates, class_key="feature_hash"))
+
     def apply(self, raw: pa.RecordBatch) -> pa.RecordBatch:
-        """Put feature hashes in the place of class references; those unknown stay as they are."""
-        if self.classes is None:
+        """Put the project's names in the place of the source's; those unknown stay as they are."""
+        if self.units is not None:
+            known = self.units
+            names = pa.array(list(known), pa.string()), pa.array(known.values(), pa.string())
+            column = pc.coalesce(names[1].take(pc.index_in(raw.column("unit"), names[0])),
+                                 raw.column("unit"))  # fmt: skip
+            raw = _with(raw, "unit", column)
+        if self.classes is None and not self.options:
             return raw
-        refs = raw.column("class_ref")
-        at = pc.index_in(refs, pa.array(list(self.classes), pa.string()))
-        found = at.is_valid()
-        for place, name in enumerate(("class_ref", *HASHES)):
-            values = pa.array([hashes[place] for hashes in self.classes.values()], pa.string())
-            column = pc.if_else(found, values.take(at), raw.column(name))
-            raw = raw.set_column(raw.schema.get_field_index(name), raw.schema.field(name), column)
+        answers = _unresolved(raw)
+        if self.classes is not None:
+            raw = _translated(raw, self.classes, pc.invert(answers))
+        if self.options and pc.any(answers).as_py():
+            raw = _translated(raw, self.options, answers)
         return raw
+
+
+def _translated(
+    raw: pa.RecordBatch, classes: Mapping[str, Hashes], rows: pa.BooleanArray
+) -> pa.RecordBatch:
+    """Put feature hashes in the place of class references, in some rows."""
+    at = pc.index_in(raw.column("class_ref"), pa.array(list(classes), pa.string()))
+    found = pc.and_(at.is_valid(), rows)
+    for place, name in enumerate(("class_ref", *HASHES)):
+        values = pa.array([hashes[place] for hashes in classes.values()], pa.string())
+        raw = _with(raw, name, pc.if_else(found, values.take(at), raw.column(name)))
+    return raw
+
+
+def _with(raw: pa.RecordBatch, name: str, column: pa.Array) -> pa.RecordBatch:
+    return raw.set_column(raw.schema.get_field_index(name), raw.schema.field(name), column)
+
+
+def _unresolved(raw: pa.RecordBatch) -> pa.BooleanArray:
+    """Which rows are classifications that name their option alone."""
+    is_answer = pc.equal(raw.column("format"), "classification").fill_null(False)
+    return pc.and_(is_answer, pc.is_null(raw.column("option_hash")))
 
 
 def sampled(
@@ -115,33 +150,64 @@ def choose(
             indices of which nothing says what they count.
     """
     notes: list[str] = []
-    unit_key = _unit_key(sample, coordinates, units, match, notes)
-    chosen = replace(coordinates, unit_key=unit_key)
+    unit_key, unit_names = _units(sample, coordinates, units, match, notes)
+    joining = Joining(replace(coordinates, unit_key=unit_key), units=unit_names)
     targets = Targets(classes)
-    references = _distinct(sample, "class_ref")
+    references = _distinct(sample, "class_ref").to_pylist()
     if mapping is not None and str(mapping) not in KEYS:
-        found = _by_names(coordinates, read_map(mapping, targets))
-        return Joining(replace(chosen, class_key="feature_hash"), found, tuple(notes))
+        given = {*references, *dict(coordinates.class_names).values()}
+        found = _by_names(coordinates, read_map(mapping, targets, given))
+        answers = {ref: hashes for ref, hashes in found.items() if hashes[2] is not None}
+        return replace(joining.by_hash(), classes=found, options=answers, notes=tuple(notes))
+    options = targets.options("index" if mapping == "index" else "name")
+    joining = replace(joining, options=options)
+    names = dict(coordinates.class_names) if mapping is None else {}
+    by_name = targets.by("name")
+    translated = {ref: by_name[name] for ref, name in names.items() if name in by_name}
+    if translated or (names and coordinates.class_key == "index"):
+        notes.append(f"classes matched by the source's own names of them ({len(names)} names)")
+        answers = {ref: options[name] for ref, name in names.items() if name in options}
+        joining = replace(joining.by_hash(), classes=translated, options=options | answers)
+        return replace(joining, notes=tuple(notes))
     key: ClassKey = coordinates.class_key if mapping is None else KEYS[str(mapping)]
-    if mapping is None and coordinates.class_names:
-        names = dict(coordinates.class_names)
-        by_name = targets.by("name") | targets.options()
-        translated = {ref: by_name[name] for ref, name in names.items() if name in by_name}
-        if translated or key == "index":
-            notes.append(f"classes matched by the source's own names of them ({len(names)} names)")
-            return Joining(replace(chosen, class_key="feature_hash"), translated, tuple(notes))
     if mapping is None:
-        key = _class_key(references, key, targets, notes)
-    if _unresolved_options(sample):
-        options = targets.options("index" if key == "index" else "name")
-        return Joining(replace(chosen, class_key="feature_hash"), options, tuple(notes))
-    return Joining(replace(chosen, class_key=key), None, tuple(notes))
+        objects = _distinct(sample, "class_ref", objects=True)
+        key = _class_key(objects, key, targets, notes)
+    return replace(
+        joining, coordinates=replace(joining.coordinates, class_key=key), notes=tuple(notes)
+    )
 
 
 def _by_names(coordinates: Coordinates, found: dict[str, Hashes]) -> dict[str, Hashes]:
     """A mapping may name a source's classes by the source's own names, too."""
     names = dict(coordinates.class_names)
     return found | {ref: found[name] for ref, name in names.items() if name in found}
+
+
+def _units(
+    sample: list[pa.RecordBatch],
+    coordinates: Coordinates,
+    units: pa.Table,
+    match: str | None,
+    notes: list[str],
+) -> tuple[UnitKey, Mapping[str, str] | None]:
+    """What finds data units, and the source's own names of them if those do.
+
+    Names in the file tell what its ids mean, where ids of another data set would fit by accident.
+    """
+    names = dict(coordinates.unit_names)
+    if names and match in (None, *_BY_NAME):
+        refs, frames = _named_units(sample)
+        named = pa.array([names.get(ref) for ref in refs.to_pylist()], pa.string())
+        by_id = UnitIndex(units, coordinates.unit_key).find(refs, frames)
+        for key in _BY_NAME if match is None else (match,):
+            found = UnitIndex(units, key).find(named, frames)
+            if (found >= 0).any() and (found >= 0).sum() >= (by_id >= 0).sum():
+                if np.array_equal(found, by_id):
+                    break
+                notes.append(f"data units matched by the file's own names of its images ({key})")
+                return key, names
+    return _unit_key(sample, coordinates, units, match, notes), None
 
 
 def _unit_key(
@@ -213,22 +279,12 @@ def _class_key(
     return key
 
 
-def _unresolved_options(sample: Iterable[pa.RecordBatch]) -> bool:
-    """Whether there are classifications that name their option alone."""
-    return any(
-        pc.any(
-            pc.and_(
-                pc.equal(batch.column("format"), "classification"),
-                pc.is_null(batch.column("option_hash")),
-            )
-        ).as_py()
+def _distinct(sample: Iterable[pa.RecordBatch], name: str, *, objects: bool = False) -> pa.Array:
+    """The distinct values of a column, of all rows or of those that are no bare answers."""
+    columns = [
+        (batch.filter(pc.invert(_unresolved(batch))) if objects else batch).column(name)
         for batch in sample
-        if batch.num_rows
-    )
-
-
-def _distinct(sample: Iterable[pa.RecordBatch], name: str) -> pa.Array:
-    columns = [batch.column(name) for batch in sample]
+    ]
     return pa.chunked_array(columns, pa.string()).unique().drop_null()
 
 

@@ -473,3 +473,16 @@ def test_results_are_recognised_by_their_scores(tmp_path, document, expected):
     path.write_text(json.dumps(document))
     assert sniff_results(Sample(path)) == expected
     assert not sniff_results(Sample(tmp_path))
+
+
+def test_an_object_says_what_its_own_ids_are_called(tmp_path):
+    document = {
+        "annotations": [result(image_id=0, category_id=0)],
+        "images": [{"id": 0, "file_name": "a.jpg"}, {"id": 1}, {"file_name": "b.jpg"}],
+        "categories": [{"id": 0, "name": "cat"}, {"id": "1", "name": "dog"}, None],
+    }
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(document))
+    coordinates = CocoResults(path).coordinates
+    assert coordinates.unit_names == (("0", "a.jpg"),)
+    assert coordinates.class_names == (("0", "cat"), ("1", "dog"))

@@ -244,3 +244,58 @@ def test_another_numbering_is_proposed():
     assert "--map coco80" in numbering([str(i) for i in range(80)], coco)[0]
     dense = {str(i): n for i, n in enumerate(COCO_CLASSES.values())}
     assert "--map coco91" in numbering(coco, dense)[0]
+
+
+def test_the_hashes_of_a_mapping_are_its_keys_or_its_values():
+    by_name = {HASH["cat"]: "cat", HASH["dog"]: "dog"}
+    assert applied(by_name, "cat", "dog") == [HASH["cat"], HASH["dog"]]
+    by_id = {HASH["cat"]: 2, HASH["dog"]: 1}
+    assert applied(by_id, "1", "2") == [HASH["dog"], HASH["cat"]]
+    renamed = {HASH["cat"]: HASH["dog"], HASH["dog"]: HASH["cat"]}
+    assert applied(renamed, HASH["cat"]) == [HASH["dog"]]
+
+
+MIXED = Ontology(ONTOLOGY).to_table()
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_objects_and_answers_of_one_source_each_find_their_own(first):
+    rows = [
+        {"unit": "10", "class_ref": "Car", "format": "bounding_box"},
+        {"unit": "10", "class_ref": "Rain", "format": "classification"},
+    ]
+    rows = rows[first:] + rows[:first]
+    given = Coordinates(relative=False, unit_key="source_id", class_key="name")
+    joining = choose([raw_batch(rows[:1])], given, UNITS, MIXED)
+    assert joining.coordinates.class_key == "name"
+    found = joining.apply(raw_batch(rows)).to_pylist()
+    refs = {row["format"]: (row["class_ref"], row["option_hash"]) for row in found}
+    assert refs == {"bounding_box": ("Car", None), "classification": ("scene", "rain")}
+
+
+def test_an_option_does_not_take_the_name_of_an_object():
+    node = {"id": "9", "name": "Sun", "shape": "any", "featureNodeHash": "star"}
+    classes = Ontology(ONTOLOGY | {"objects": [*ONTOLOGY["objects"], node]}).to_table()
+    given = Coordinates(False, "source_id", "index", (("0", "Sun"), ("1", "Road")))
+    joining = choose(rows(("10", "0"), ("10", "1")), given, UNITS, classes)
+    [batch] = [joining.apply(b) for b in rows(("10", "0"), ("10", "1"))]
+    assert batch["class_ref"].to_pylist() == ["star", "road"]
+
+
+def test_names_in_the_file_tell_what_its_ids_mean():
+    # By id 10 and 11 both fit; the file says that they are the other way round.
+    names = (("10", "val/000008.jpg"), ("11", "000007.jpg"))
+    given = Coordinates(False, "source_id", "source_id", unit_names=names)
+    joining = choose(rows(("10", "1"), ("11", "1")), given, UNITS, COCO)
+    assert joining.coordinates.unit_key == "name"
+    [batch] = [joining.apply(b) for b in rows(("10", "1"), ("11", "1"), ("12", "1"))]
+    assert batch["unit"].to_pylist() == ["val/000008.jpg", "000007.jpg", "12"]
+    found = UnitIndex(UNITS, "name").find(batch["unit"], np.zeros(3, np.int64))
+    assert found.tolist() == [1, 0, -1]
+    assert "own names of its images" in joining.notes[0]
+
+
+def test_names_in_the_file_that_fit_nothing_change_nothing():
+    given = Coordinates(False, "source_id", "source_id", unit_names=(("10", "nobody.jpg"),))
+    joining = choose(rows(("10", "1")), given, UNITS, COCO)
+    assert (joining.coordinates.unit_key, joining.units, joining.notes) == ("source_id", None, ())

@@ -77,7 +77,11 @@ def init(directory: Path, labels: Path | None, form: str | None, **options: Any)
 
 @click.group()
 def labels() -> None:
-    """Change the ground truth."""
+    """Change the ground truth.
+
+    \b
+    Example:  ea-arrow labels add instances_more.json
+    """
 
 
 @labels.command("add")

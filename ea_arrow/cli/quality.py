@@ -235,7 +235,11 @@ def _by_target(table: pa.Table) -> list[pa.Table]:
 @format_option
 @click.pass_context
 def quality_metrics(context: click.Context, directory: Path | None, form: str) -> None:
-    """List quality metrics, built-in ones and your own; add or remove your own."""
+    """List quality metrics, built-in ones and your own; add or remove your own.
+
+    \b
+    Example:  ea-arrow quality-metrics
+    """
     if context.invoked_subcommand is not None:
         return
     table = open_project(directory).quality_metrics().to_arrow()

@@ -42,6 +42,8 @@ class Coordinates:
         class_key: What the RAW column ``class_ref`` holds, as far as the format says. ``index`` is
             a place in the model's own list of classes, which need not be the project's.
         class_names: The source's own names of its classes by ``class_ref``, where it has them.
+        unit_names: The source's own names of its data units by ``unit``, where it has them: file
+            names, as the images of COCO have.
         reach: How far beyond the data unit a predicted fraction may lie; farther is refused. Encord
             Active had no fractions beyond; elsewhere a box may stick out of its image.
     """
@@ -50,6 +52,7 @@ class Coordinates:
     unit_key: UnitKey
     class_key: ClassKey
     class_names: tuple[tuple[str, str], ...] = ()
+    unit_names: tuple[tuple[str, str], ...] = ()
     reach: float = 1.0
 
 

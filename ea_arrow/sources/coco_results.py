@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from ea_arrow.errors import SourceError
-from ea_arrow.ontology import cut
+from ea_arrow.ontology import clean_text, cut, id_text
 from ea_arrow.schema import BOX
 from ea_arrow.sources.base import Coordinates, RawBuilder, RowError
 from ea_arrow.sources.boxes import to_xywh
@@ -24,6 +24,7 @@ from ea_arrow.sources.coco_plain import PlainResults
 from ea_arrow.sources.formats import PredictionFormat, Reading
 from ea_arrow.sources.json_stream import JsonRecords
 from ea_arrow.sources.json_values import parse_number, parse_reference
+from ea_arrow.sources.samples import Sample
 from ea_arrow.sources.ultralytics import is_rotated, rotated_columns
 
 if TYPE_CHECKING:
@@ -55,7 +56,11 @@ class CocoResults:
         self.path = Path(path)
         self._reading = reading or Reading()
         self.coordinates = Coordinates(
-            relative=bool(self._reading.relative), unit_key="source_id", class_key="source_id"
+            relative=bool(self._reading.relative),
+            unit_key="source_id",
+            class_key="source_id",
+            class_names=_own_names(self.path, "categories", "name"),
+            unit_names=_own_names(self.path, "images", "file_name"),
         )
         self.notes: Counter[str] = Counter()
         self._plain = PlainResults(self._reading)
@@ -161,6 +166,20 @@ class CocoResults:
             box = [parse_number(value, "invalid_box", "bbox") for value in box]
             columns |= zip(BOX, box, strict=True)
         return columns
+
+
+def _own_names(path: Path, key: str, name: str) -> tuple[tuple[str, str], ...]:
+    """What a file of results says of its own images or categories: their names by id."""
+    if not Sample(path).head.startswith(b"{"):
+        return ()
+    records = JsonRecords(path, key, _EXPECTED)
+    found = {
+        id_text(record["id"]): clean_text(record[name])
+        for piece in records.pieces(lambda _: None)
+        for record in (piece if records.keys is not None else ())
+        if isinstance(record, dict) and isinstance(record.get(name), str) and "id" in record
+    }
+    return tuple((ref, text) for ref, text in found.items() if ref is not None)
 
 
 def _any_has(rows: list[Any], key: str) -> bool:
