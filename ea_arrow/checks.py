@@ -29,17 +29,19 @@ if TYPE_CHECKING:
 TOLERANCE: Final = 1e-6
 """How far outside [0, 1] a relative coordinate may lie: float noise, clipped and counted."""
 
+# Arrays made of Python's values are made once: pyarrow looks for pandas each time it makes one.
+_FORMATS: Final = pa.array(FORMATS)
 _SHAPES: Final = {
-    "bounding_box": ("bounding_box", "rotatable_bounding_box", "any"),
-    "rotatable_bounding_box": ("rotatable_bounding_box", "any"),
-    "polygon": ("polygon", "any"),
-    "mask": ("bitmask", "any"),
+    "bounding_box": pa.array(("bounding_box", "rotatable_bounding_box", "any")),
+    "rotatable_bounding_box": pa.array(("rotatable_bounding_box", "any")),
+    "polygon": pa.array(("polygon", "any")),
+    "mask": pa.array(("bitmask", "any")),
 }
 
 
 def _numbers(raw: pa.RecordBatch, name: str) -> Floats:
-    values: Floats = raw.column(name).to_numpy(zero_copy_only=False).astype(np.float64)
-    return values.copy()
+    """A copy of a column of numbers, NaN where it is null."""
+    return np.array(raw.column(name).to_numpy(zero_copy_only=False), dtype=np.float64)
 
 
 class Checks:
@@ -60,10 +62,11 @@ class Checks:
         self.source_row = raw.column("source_row").to_numpy()
         self.rules: dict[str, Flags] = {}
         self.notes: dict[str, Flags] = {}
-        codes = pc.index_in(raw.column("format"), pa.array(FORMATS)).fill_null(-1)
+        codes = pc.index_in(raw.column("format"), _FORMATS).fill_null(-1)
         self.format = codes.to_numpy().astype(np.int64)
         self.is_object = self.format != FORMATS.index("classification")
-        self.box = np.stack([_numbers(raw, name) for name in BOX], axis=1)
+        # Column by column in memory: what runs over a row's four numbers runs over whole columns.
+        self.box = np.stack([_numbers(raw, name) for name in BOX]).T
         self.theta = _numbers(raw, "theta")
         self.polygon = raw.column("polygon")
         self.mask = raw.column("mask")
@@ -207,7 +210,7 @@ class Checks:
         self._broken("mask_size", self.has_mask & wrong & (self.unit >= 0))
 
     def _check_boxes(self) -> None:
-        sides = np.stack([_given(self.raw.column(name)) for name in BOX], axis=1)
+        sides = np.stack([_given(self.raw.column(name)) for name in BOX]).T
         given, complete = sides.any(axis=1), sides.all(axis=1)
         finite = np.isfinite(self.box).all(axis=1)
         wanted = self.format <= FORMATS.index("rotatable_bounding_box")
@@ -251,7 +254,7 @@ class Checks:
 
     def _to_pixels(self) -> None:
         with np.errstate(over="ignore"):
-            self.box *= np.stack([self.width, self.height, self.width, self.height], axis=1)
+            self.box *= np.stack([self.width, self.height, self.width, self.height]).T
 
     def _derive(self) -> None:
         """Boxes and areas of masks and polygons that came without."""
@@ -282,7 +285,7 @@ class Checks:
             return
         fits = np.stack(
             [
-                pc.is_in(shapes, pa.array(_SHAPES[f])).to_numpy(zero_copy_only=False)
+                pc.is_in(shapes, _SHAPES[f]).to_numpy(zero_copy_only=False)
                 if f in _SHAPES
                 else np.ones(len(shapes), dtype=bool)
                 for f in FORMATS
@@ -305,9 +308,7 @@ class Checks:
         return {
             "data_hash": units.hashes.take(unit),
             "frame": pa.array(units.frame).take(unit),
-            "format": pa.array(FORMATS).take(
-                pa.array(np.maximum(self.format, 0), mask=self.format < 0)
-            ),
+            "format": _FORMATS.take(pa.array(np.maximum(self.format, 0), mask=self.format < 0)),
             "feature_hash": feature,
             **{n: raw.column(n) for n in (*HASHES, "confidence", "track_id", "probabilities")},
             **{n: raw.column(n) for n in ("source_row", "source_id")},

@@ -16,6 +16,7 @@ from ea_arrow import __version__
 from ea_arrow.errors import (
     ProjectError,
     ProjectExistsError,
+    RejectedRowsError,
     SourceError,
 )
 from ea_arrow.files import FileWriter, sync
@@ -35,6 +36,7 @@ from ea_arrow.tables import Table, local
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from ea_arrow.ledger import Ledger
     from ea_arrow.sources.formats import Layout
 
 
@@ -100,6 +102,7 @@ def init(
         normalise = Normaliser(units, truth.ontology.to_table(), truth.coordinates, "labels")
         _write_labels(staged, truth.labels, normalise, source)
         ledger = normalise.finish()
+        _check_ledger(ledger)
         for note, number in truth.notes.items():
             ledger.count(note, [], number, reject=False)
         for path in (*staged.glob("*.json"), staged):
@@ -114,6 +117,14 @@ def init(
         _clear(staged, made)
         raise
     return Project(root, ledger)
+
+
+def _check_ledger(ledger: Ledger) -> None:
+    """Refuse ground truth of which no label could be kept."""
+    if ledger.read and not ledger.kept:
+        first = ledger.messages[next(iter(ledger.rejects))]
+        message = f"No label could be kept: {ledger.read:,} of {ledger.read:,} refused: {first}"
+        raise RejectedRowsError(message, ledger=ledger)
 
 
 def _of_images(images: Path) -> GroundTruth:

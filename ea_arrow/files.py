@@ -193,7 +193,7 @@ def parquet_options(spec: TableSpec) -> dict[str, Any]:
             dictionaries += ["mask.height", "mask.width"]
     return {
         "compression": "zstd",
-        "compression_level": 1,  # of these columns higher ones make no smaller files
+        "compression_level": 1,  # 3 takes twice the time for files that are 0 to 3 % smaller
         "use_dictionary": dictionaries or False,
         "column_encoding": encodings or None,
     }

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any, Final
 
 from ea_arrow.class_numbers import References
@@ -21,10 +23,10 @@ from ea_arrow.publication import Publication
 from ea_arrow.publication import new_import_id as new_import_id
 from ea_arrow.row_keys import Duplicates, Seen
 from ea_arrow.sources.formats import Reading
-from ea_arrow.sources.registry import open_predictions
+from ea_arrow.sources.registry import check_paths, open_predictions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import pyarrow as pa
 
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from ea_arrow.sources.formats import PredictionFormat
     from ea_arrow.store import Store
 
+_HASHED_BYTES: Final = 1 << 18
 MOST_SOURCES: Final = 100
 """With more files than this the record of an import describes them together."""
 
@@ -118,9 +121,10 @@ def import_predictions(
         ledger = run.read(sources, None, None)
         run.check_ledger(ledger)
     else:
-        with ThreadPoolExecutor(1) as hashing:
+        check_paths(sources)  # a pipe would be waited for
+        with _hashing() as (hashing, stop):
             groups = _grouped(sources)
-            described = [hashing.submit(describe_source, paths) for paths in groups]
+            described = [hashing.submit(describe_source, paths, stop) for paths in groups]
             ledger = run.write(sources)
             run.publish(
                 ledger,
@@ -132,12 +136,24 @@ def import_predictions(
     return ImportResult(iteration, ledger, not options.dry_run, time.monotonic() - started)
 
 
-def describe_source(paths: Sequence[Path]) -> dict[str, Any]:
+@contextmanager
+def _hashing() -> Iterator[tuple[ThreadPoolExecutor, Event]]:
+    """A thread that hashes while the files are read, and does not go on when that has failed."""
+    stop = Event()
+    with ThreadPoolExecutor(1) as hashing:
+        try:
+            yield hashing, stop
+        except BaseException:
+            stop.set()
+            raise
+
+
+def describe_source(paths: Sequence[Path], stop: Event | None = None) -> dict[str, Any]:
     """Name, size, SHA-256 and path of a source; of a directory or many files, of all together."""
+    stop = stop or Event()
     first = paths[0]
     if len(paths) == 1 and not first.is_dir():
-        with first.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = _digest(first, stop).hex()
         size = first.stat().st_size
         return {"name": first.name, "bytes": size, "sha256": digest, "path": str(first)}
     root = first if len(paths) == 1 else first.parent
@@ -146,13 +162,20 @@ def describe_source(paths: Sequence[Path]) -> dict[str, Any]:
     for path in inner:
         if path.is_dir():
             continue
-        with path.open("rb") as file:
-            own = hashlib.file_digest(file, "sha256").digest()
+        own = _digest(path, stop)
         total.update(path.name.encode(errors="replace") + b"\0" + own)
         size += path.stat().st_size
     files = len(inner)
     described = {"name": root.name, "bytes": size, "sha256": total.hexdigest()}
     return described | {"files": files, "path": str(root)}
+
+
+def _digest(path: Path, stop: Event) -> bytes:
+    digest = hashlib.sha256()
+    with path.open("rb", buffering=0) as file:
+        while not stop.is_set() and (data := file.read(_HASHED_BYTES)):
+            digest.update(data)
+    return digest.digest()
 
 
 def _grouped(sources: Sequence[Path]) -> list[list[Path]]:

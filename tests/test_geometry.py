@@ -24,6 +24,7 @@ from ea_arrow.geometry import (
 )
 from ea_arrow.rle import (
     areas_and_boxes,
+    compressed_column,
     decode_rle_string,
     decode_rle_strings,
     encode_rle_strings,
@@ -226,6 +227,37 @@ def test_any_bytes_are_decoded_or_refused(strings):
     column, why = mask_column([Rle(3, 4, string) for string in strings])
     assert broken.keys() <= why.keys()
     assert [row is None for row in column.to_pylist()] == [i in why for i in range(len(strings))]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([3, 2, 2**40, -3]),
+            st.sampled_from([GOOD, b"", b"<", b"0<", b"1;0", b"60", b"l0", b"PPPPPPP1"])
+            | st.binary(max_size=9),
+        )
+    ),
+    st.integers(0, 3),
+    st.sampled_from([1, 20, 1 << 17]),
+)
+def test_columns_give_the_masks_that_rows_give(given_, skipped, block):
+    shapes = np.array([height for height, _ in given_], np.int64), np.full(len(given_), 4)
+    strings = pa.array([string for _, string in given_] + [b"no", b"mask"], pa.binary())
+    strings = pa.concat_arrays([strings.slice(len(given_)), strings]).slice(2, len(given_))
+    skipped = min(skipped, len(given_))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ea_arrow.rle._BLOCK", block)
+        column, broken = compressed_column(
+            *(side[skipped:] for side in shapes), strings.slice(skipped)
+        )
+    rows = [Rle(height, 4, string) for height, string in given_[skipped:]]
+    expected, why = mask_column(rows)
+    column.validate(full=True)
+    assert column.equals(expected)
+    assert broken == why
+    for row, rle in zip(column.to_pylist(), rows, strict=True):
+        if row is not None:
+            assert row == coco_row({"size": [rle.height, rle.width], "counts": row["counts"]})
 
 
 @given(st.lists(st.text("0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[]^_`abcdefghijklmno")))

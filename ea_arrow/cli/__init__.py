@@ -80,6 +80,11 @@ def main(arguments: list[str] | None = None) -> None:
         if error.hint:
             _say(error.hint)
         sys.exit(CHECK_FAILED if isinstance(error, RejectedRowsError) else BAD_INPUT)
+    except OSError as error:
+        if debug:
+            traceback.print_exc()
+        _say(f"Error: {error.filename or 'A file'}: {error.strerror or error}.")
+        sys.exit(BAD_INPUT)
     except Exception as error:  # noqa: BLE001 - a user never sees a traceback unasked
         if debug:
             traceback.print_exc()

@@ -177,8 +177,8 @@ def _with_commands(case: Case, found: list[Finding]) -> list[Finding]:
             own = words if finding.failed else [*words, *fix]
             fix, remark = case.imported.command(*own), case.imported.remark
             if fix is None:
-                fix = "A prediction loop wrote it: mend it there. For a file the options would be "
-                fix, remark = f"{fix}{' '.join(own)}.", None
+                fix = "A prediction loop wrote it, or a format without options: mend it there. "
+                fix, remark = f"{fix}For other files the options would be {' '.join(own)}.", None
         done.append(replace(finding, fix=fix, remark=remark))
     return done
 

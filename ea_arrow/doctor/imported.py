@@ -14,11 +14,15 @@ from ea_arrow.doctor.findings import listed
 from ea_arrow.doctor.layouts import BoxReading
 from ea_arrow.errors import SourceError
 from ea_arrow.sources.formats import LAYOUTS
+from ea_arrow.sources.registry import PREDICTIONS
 
 if TYPE_CHECKING:
     from ea_arrow.class_maps import Targets
     from ea_arrow.sources.formats import Layout
     from ea_arrow.store import Iteration
+
+
+_OF_NUMBERS = frozenset({"--box", "--relative", "--pixels", "--one-based"})
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class Imported:
         unit_key: What data units were found by, if that is known.
         class_key: What class references were found by.
         map: What ``--map`` was given, if anything.
+        fixed: Whether the format leaves nothing open of how its numbers are read.
     """
 
     name: str
@@ -46,6 +51,7 @@ class Imported:
     unit_key: str | None
     class_key: str
     map: str | None
+    fixed: bool = False
 
     @property
     def remark(self) -> str | None:
@@ -58,7 +64,7 @@ class Imported:
         Args:
             changes: The options, which take the place of those there were.
         """
-        if not self.files:
+        if not self.files or (self.fixed and _OF_NUMBERS & set(changes)):
             return None
         words = ["ea-arrow", "import", *self.files, "--as", self.name, "--replace"]
         given = _pairs(changes)
@@ -109,7 +115,7 @@ def imported(iteration: Iteration, *, relative: bool) -> Imported:
         one_based,
     )
     options = read.get("options")
-    mapped, unit_key = read.get("map"), read.get("unit_key")
+    mapped, unit_key, form = (read.get(name) for name in ("map", "unit_key", "format"))
     files = tuple(dict.fromkeys(_shown(s) for s in sources))
     return Imported(
         name=iteration.name,
@@ -121,6 +127,7 @@ def imported(iteration: Iteration, *, relative: bool) -> Imported:
         unit_key=unit_key if isinstance(unit_key, str) else None,
         class_key=str(read.get("class_key") or "source_id"),
         map=mapped if isinstance(mapped, str) else None,
+        fixed=isinstance(form, str) and form in PREDICTIONS and PREDICTIONS[form].fixed,
     )
 
 

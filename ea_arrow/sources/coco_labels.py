@@ -267,5 +267,6 @@ LABELS: Final = LabelFormat(
     '"annotations": [{"id": 1, "image_id": 42, "category_id": 18, "bbox": [258, 41, 348, 243], '
     '"area": 84564, "iscrowd": 0}], "categories": [{"id": 18, "name": "dog"}]}',
     sniff=sniff_ground_truth,
+    fixed=True,
     read=_read,
 )

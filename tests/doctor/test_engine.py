@@ -132,7 +132,8 @@ def test_a_loop_is_mended_where_it_writes(tmp_path):
     finding = next(f for f in examine(project, "x") if f.severity == "error")
     assert finding.kind == "shifted_classes"
     assert finding.fix == (
-        "A prediction loop wrote it: mend it there. For a file the options would be --map shift:1."
+        "A prediction loop wrote it, or a format without options: mend it there. "
+        "For other files the options would be --map shift:1."
     )
 
 

@@ -156,7 +156,7 @@ def _rows(rows: list[list[str]], chance: Chance) -> list[list[str]]:
     columns = max(map(len, rows))
     one, two = chance.randrange(columns), chance.randrange(columns)
     if kind <= 2:
-        rows[place][min(one, len(rows[place]) - 1)] = chance.choice(WORDS)
+        rows[place][one : one + 1] = [chance.choice(WORDS)]
     elif kind == 3:
         for row in rows:
             if max(one, two) < len(row):
