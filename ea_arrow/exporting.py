@@ -81,7 +81,7 @@ def export(
             ``encord``.
         path: The file or directory to write; by default one in the current directory, named after
             the iteration.
-        overwrite: Replace what an earlier export wrote there.
+        overwrite: Replace the file, or the directory that an earlier export made.
         options: The format's own options.
 
     Returns:
@@ -171,7 +171,7 @@ def _check_place(path: Path, target: Target, *, overwrite: bool) -> None:
         return
     if not path.is_dir():
         raise ExportError(f"{path}: is a file; {target.name} is a directory.")
-    foreign = {entry.name for entry in path.iterdir()} - _entries(path) - {MARKER}
+    foreign = _below(path) - _entries(path) - {MARKER}
     if foreign:
         raise ExportError(
             f"{path}: holds what no export wrote: {', '.join(sorted(foreign)[:3])}.",
@@ -179,6 +179,11 @@ def _check_place(path: Path, target: Target, *, overwrite: bool) -> None:
         )
     if not overwrite and _entries(path):
         raise _exists(path)
+
+
+def _below(path: Path) -> set[str]:
+    """Everything below a directory, by its path there."""
+    return {entry.relative_to(path).as_posix() for entry in path.rglob("*")}
 
 
 def _exists(path: Path) -> ExportError:
@@ -254,7 +259,7 @@ def _publish_files(staged: Path, path: Path, *, overwrite: bool) -> None:
 
 
 def _publish_directory(staged: Path, path: Path) -> None:
-    entries = sorted(entry.name for entry in staged.iterdir())
+    entries = sorted(_below(staged))
     (staged / MARKER).write_text(json.dumps({"entries": entries}) + "\n", encoding="utf-8")
     old = staged.with_suffix(".old")
     if path.exists():

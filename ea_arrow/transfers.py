@@ -159,7 +159,7 @@ class Transfers:
             to: ``coco``, ``yolo``, ``kitti``, ``parquet``, ``csv``, ``pickle`` or ``encord``.
             path: The file or directory to write; by default one in the current directory, named
                 after the iteration.
-            overwrite: Replace what an earlier export wrote there.
+            overwrite: Replace the file, or the directory that an earlier export made.
             options: The format's own options.
 
         Raises:

@@ -25,7 +25,7 @@ FORMATS = ("coco", "yolo", "kitti", "parquet", "csv", "pickle", "encord")
     show_default="named after the iteration, here",
     help="File or directory to write.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace what an earlier export wrote there.")
+@click.option("--overwrite", is_flag=True, help="Replace the file, or what an earlier export made.")
 @click.option(
     "--option",
     "-o",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -97,11 +96,6 @@ class Objects:
 
     def __len__(self) -> int:
         return len(self.unit)
-
-    @cached_property
-    def by_unit(self) -> Ints:
-        """A stable order of the objects by data unit, then class, shape (n,)."""
-        return np.lexsort((self.klass, self.unit))
 
     @classmethod
     def of(cls, table: pa.Table, data_units: pa.Table, classes: pa.Table) -> Objects:

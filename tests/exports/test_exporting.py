@@ -212,3 +212,16 @@ def test_the_same_name_may_be_exported_to_several_formats(tmp_path, monkeypatch)
     assert entries(tmp_path) == [
         "labels-kitti", "labels-parquet", "labels-yolo", "labels.csv", "labels.json", "p",
     ]  # fmt: skip
+
+
+def test_a_file_of_mine_below_an_export_is_not_deleted(project, tmp_path):
+    export(project, "base", "yolo", tmp_path / "out")
+    mine = tmp_path / "out" / "labels" / "my-notes.txt"
+    mine.write_text("keep me")
+    with pytest.raises(
+        ea_arrow.EaArrowError, match=r"holds what no export wrote: labels/my-notes.txt"
+    ):
+        export(project, "base", "yolo", tmp_path / "out", overwrite=True)
+    assert mine.read_text() == "keep me"
+    mine.unlink()
+    export(project, "base", "yolo", tmp_path / "out", overwrite=True)
