@@ -133,7 +133,7 @@ def _whole(words: list[str], _: int) -> tuple[float, None, float]:
 
 def import_words(project: Path, found: Path, form: str | None = None) -> list[str]:
     """The command of an import."""
-    words = ("import", str(found), "--as", "timed", "--replace", "--no-metrics")
+    words = ("import", str(found), "--as", "timed", "--replace", "--no-metrics", "--no-quality")
     return command(*words, *(("--format", form) if form else ()), project=project)
 
 

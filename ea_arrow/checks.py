@@ -31,6 +31,9 @@ TOLERANCE: Final = 1e-6
 
 # Arrays made of Python's values are made once: pyarrow looks for pandas each time it makes one.
 _FORMATS: Final = pa.array(FORMATS)
+ODD_SUM: Final = 1e-3
+"""How far from 1 the probabilities of a distribution may add up to."""
+
 _SHAPES: Final = {
     "bounding_box": pa.array(("bounding_box", "rotatable_bounding_box", "any")),
     "rotatable_bounding_box": pa.array(("rotatable_bounding_box", "any")),
@@ -143,6 +146,20 @@ class Checks:
         values = _numbers(self.raw, "confidence")
         self._broken("not_finite", ~np.isfinite(values) & ~missing)
         self._note("beyond_one", (values < 0) | (values > 1))
+        self._check_probabilities()
+
+    def _check_probabilities(self) -> None:
+        """Note what is no distribution, as that of a model with a sigmoid per class."""
+        lists = self.raw.column("probabilities")
+        if lists.null_count == self.n:
+            return
+        values = lists.flatten().to_numpy(zero_copy_only=False).astype(np.float64)
+        row = np.repeat(np.arange(self.n), _lengths(lists))
+        with np.errstate(invalid="ignore"):
+            sums = np.bincount(row, weights=values, minlength=self.n)
+            proper = np.abs(sums - 1) <= ODD_SUM
+        proper[row[~(values >= 0)]] = False
+        self._note("no_distribution", _given(lists) & ~proper)
 
     def _check_polygons(self) -> None:
         self._drop_odd_rings()

@@ -270,7 +270,7 @@ def _class_key(
             "--map coco80, or --map index if it counts the project's classes (ea-arrow ontology).",
         )
     known = references.to_pylist()
-    hits = {k: sum(ref in targets.by(k) for ref in known) for k in (natural, *_CLASS_WORDS)}
+    hits = {k: len(targets.by(k).keys() & known) for k in (natural, *_CLASS_WORDS)}
     best = max(hits.values(), default=0)
     if hits[natural] == best or not known:
         return natural

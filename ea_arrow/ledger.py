@@ -38,6 +38,7 @@ NOTES: Final[dict[str, str]] = {
     "within_one_pixel": "boxes within the first pixel: are they relative? (kept)",
     "beyond_one": "confidence outside [0, 1] (kept)",
     "duplicate": "exact duplicates of an earlier row of this import (kept)",
+    "no_distribution": "class probabilities that do not add up to 1: no acquisition scores (kept)",
     "shape_differs": "format differs from the shape of the class (kept)",
 }
 """What is counted about rows that are kept, each with its meaning."""

@@ -859,3 +859,14 @@ def test_where_a_format_has_boxes_beyond_the_image_they_are_kept_as_given():
     ledger = normaliser.finish()
     assert ledger.rejects == {"box_out_of_range": 2}
     assert ledger.notes == {"outside": 2, "clipped": 1}
+
+
+def test_probabilities_that_are_no_distribution_are_noted_and_kept():
+    given = [[0.5, 0.5], [0.7, 0.7], [1.5, -0.5], [math.nan, 1], None, [], [0.2, 0.8004]]
+    rows = [BOX | {"probabilities": p} for p in given]
+    normaliser = Normaliser(UNITS, CLASSES, PIXELS, "predictions")
+    normaliser(raw_batch([row | {"unit": "1", "class_ref": "1"} for row in rows]))
+    ledger = normaliser.finish()
+    assert ledger.notes["no_distribution"] == 4
+    assert ledger.examples["no_distribution"] == [1, 2, 3]
+    assert ledger.kept == 7

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow.compute as pc
 
+from ea_arrow.checks import ODD_SUM
 from ea_arrow.errors import ParameterError
 from ea_arrow.parallel import each
 from ea_arrow.quality.declared import Metric
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from ea_arrow.quality.declared import Direction
     from ea_arrow.quality.objects import Objects
 
-TOLERANCE = 1e-3
+TOLERANCE = ODD_SUM
 """How far from 1 the sum of a distribution may be."""
 
 _BLOCK = 1 << 18  # probabilities looked at together; the bound on memory

@@ -265,7 +265,7 @@ class _Reader:
 
 
 def _sniff(sample: Sample) -> bool:
-    return is_pickle(sample.head) and not is_mmdetection(sample.head)
+    return is_pickle(sample.head) and not is_mmdetection(sample.head) and not sample.is_packed
 
 
 PREDICTIONS: Final = PredictionFormat(

@@ -70,6 +70,17 @@ class Sample:
         return b"" if self.is_dir else read_head(self.path).lstrip(_SPACE)
 
     @cached_property
+    def is_packed(self) -> bool:
+        """Whether a file is compressed by gzip."""
+        if self.is_dir:
+            return False
+        try:
+            with self.path.open("rb") as file:
+                return file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
+        except OSError:
+            return False
+
+    @cached_property
     def text(self) -> str:
         """The head as text; empty if it is none."""
         if b"\0" in self.head:
