@@ -27,11 +27,11 @@ from ea_arrow.publication import keep_messages, new_import_id
 from ea_arrow.rejects import reject_rows
 from ea_arrow.schema import DATA_UNITS, LABELS, REJECTS, SCHEMA_VERSION
 from ea_arrow.sources.base import Coordinates, GroundTruth
-from ea_arrow.sources.formats import Reading
 from ea_arrow.sources.images import Images
 from ea_arrow.sources.registry import read_ground_truth
 from ea_arrow.store import FOLDER, Store
 from ea_arrow.tables import Table, local
+from ea_arrow.transfers import label_reading
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -76,13 +76,7 @@ def init(
         raise ProjectError("Give labels, or images to make data units of.")
     root, source = local(path), local(labels or images or "")
     _check_free(root)
-    reading = Reading(
-        box,
-        one_based=one_based,
-        images=None if images is None else local(images),
-        ontology=None if ontology is None else local(ontology),
-        options=options or {},
-    )
+    reading = label_reading(box, images, ontology, options, one_based=one_based)
     truth = _of_images(source) if labels is None else read_ground_truth(source, format, reading)
     staged = root / f"{FOLDER}.{uuid.uuid4().hex[:8]}.tmp"
     made = _make_directories(root)

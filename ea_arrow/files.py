@@ -11,6 +11,7 @@ import json
 import os
 import re
 import time
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Self
@@ -23,7 +24,7 @@ from ea_arrow.conform import conform
 from ea_arrow.errors import ProjectError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from concurrent.futures import Future
     from pathlib import Path
     from types import TracebackType
@@ -248,6 +249,25 @@ def sync(path: Path) -> None:
             raise  # some file systems cannot sync a directory
     finally:
         os.close(descriptor)
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file that others see whole, as it was or as it is; its directory is made if needed.
+
+    Args:
+        path: The file.
+        write: Writes it under the name that it is given.
+
+    Raises:
+        ProjectError: It cannot be written.
+    """
+    staged = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    with writing(path):
+        path.parent.mkdir(exist_ok=True)
+        write(staged)
+        sync(staged)
+        staged.replace(path)
+        sync(path.parent)
 
 
 @contextmanager

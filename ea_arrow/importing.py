@@ -28,8 +28,6 @@ from ea_arrow.sources.registry import check_paths, open_predictions
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    import pyarrow as pa
-
     from ea_arrow.files import FileWriter
     from ea_arrow.sources.base import Coordinates
     from ea_arrow.sources.formats import PredictionFormat
@@ -220,7 +218,8 @@ class _Import(Publication):
             sources, self.options.format, self.options.reading
         ):
             sample, rest = sampled(source.batches())
-            joining = self._joined(sample, source.coordinates, units, classes)
+            given = self.options.match, self.options.classes
+            joining = choose(sample, source.coordinates, units, classes, *given)
             record = self._record(form, source.coordinates, joining)
             self.read_as |= dict.fromkeys(files.paths, record)
             name = files.root.name if several else None
@@ -244,16 +243,6 @@ class _Import(Publication):
         if "unknown_class" in total.rejects:
             total.proposals += references.proposals()
         return total
-
-    def _joined(
-        self,
-        sample: list[pa.RecordBatch],
-        coordinates: Coordinates,
-        units: pa.Table,
-        classes: pa.Table,
-    ) -> Joining:
-        options = self.options
-        return choose(sample, coordinates, units, classes, options.match, options.classes)
 
     def _record(
         self, form: PredictionFormat, coordinates: Coordinates, joining: Joining

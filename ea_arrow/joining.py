@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from ea_arrow.class_maps import KEYS, Hashes, Targets, read_map
 from ea_arrow.errors import SourceError
-from ea_arrow.lookup import HASHES, UnitIndex
+from ea_arrow.lookup import HASHES, Renaming, UnitIndex
 from ea_arrow.sources.base import UnitKey
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Joining:
     coordinates: Coordinates
     classes: Mapping[str, Hashes] | None = None
     options: Mapping[str, Hashes] | None = None
-    units: Mapping[str, str] | None = None
+    units: Renaming | None = None
     notes: tuple[str, ...] = ()
 
     def by_hash(self) -> Joining:
@@ -72,11 +72,7 @@ class Joining:
     def apply(self, raw: pa.RecordBatch) -> pa.RecordBatch:
         """Put the project's names in the place of the source's; those unknown stay as they are."""
         if self.units is not None:
-            known = self.units
-            names = pa.array(list(known), pa.string()), pa.array(known.values(), pa.string())
-            column = pc.coalesce(names[1].take(pc.index_in(raw.column("unit"), names[0])),
-                                 raw.column("unit"))  # fmt: skip
-            raw = _with(raw, "unit", column)
+            raw = _with(raw, "unit", self.units(raw.column("unit")))
         if self.classes is None and not self.options:
             return raw
         answers = _unresolved(raw)
@@ -190,7 +186,7 @@ def _units(
     units: pa.Table,
     match: str | None,
     notes: list[str],
-) -> tuple[UnitKey, Mapping[str, str] | None]:
+) -> tuple[UnitKey, Renaming | None]:
     """What finds data units, and the source's own names of them if those do.
 
     Names in the file tell what its ids mean, where ids of another data set would fit by accident.
@@ -206,7 +202,7 @@ def _units(
                 if np.array_equal(found, by_id):
                     break
                 notes.append(f"data units matched by the file's own names of its images ({key})")
-                return key, names
+                return key, Renaming(names)
     return _unit_key(sample, coordinates, units, match, notes), None
 
 
@@ -230,7 +226,11 @@ def _unit_key(
     refs, frames = _named_units(sample)
     if len(refs) == 0:
         return natural
-    found = {key: UnitIndex(units, key).find(refs, frames) for key in (natural, *_TRIED)}
+    by_nature = UnitIndex(units, natural).find(refs, frames)
+    if (by_nature >= 0).all():
+        return natural
+    found: dict[UnitKey, Any] = {natural: by_nature}
+    found |= {k: UnitIndex(units, k).find(refs, frames) for k in _TRIED if k != natural}
     hits = {key: int((rows >= 0).sum()) for key, rows in found.items()}
     best = max(hits.values())
     if hits[natural] == best:

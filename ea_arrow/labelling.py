@@ -6,7 +6,6 @@ a crash in between leaves the labels as they were.
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ea_arrow.errors import EaArrowError, RejectedRowsError, SourceError
-from ea_arrow.files import FileWriter, locked, sync, writing
+from ea_arrow.files import FileWriter, locked, write_whole
 from ea_arrow.label_joining import class_columns, join_classes, join_units
 from ea_arrow.ledger import Ledger
-from ea_arrow.lookup import ClassIndex
+from ea_arrow.lookup import ClassIndex, Renaming
 from ea_arrow.normalise import Normaliser
 from ea_arrow.publication import keep_messages, new_import_id
 from ea_arrow.rejects import reject_rows
@@ -277,9 +276,9 @@ class _Translation:
         self.coordinates = Coordinates(given.relative, "data_hash", "feature_hash")
         self._truth = truth
         keys = truth.data_units[given.unit_key].to_pylist()
-        self._units = _pair(dict(zip(keys, hashes.to_pylist(), strict=True)))
+        self._units = Renaming(dict(zip(keys, hashes.to_pylist(), strict=True)))
         self._theirs = ClassIndex(truth.ontology.to_table(), given.class_key)
-        self._classes = {name: _pair(known) for name, known in classes.items()}
+        self._classes = {name: Renaming(known) for name, known in classes.items()}
 
     def batches(self, named: set[str]) -> Iterator[pa.RecordBatch]:
         """Yield the labels; those of unknown data units and classes keep their references.
@@ -293,28 +292,15 @@ class _Translation:
             rows = pa.array(np.maximum(found, 0), mask=found < 0)
             hashes = self._theirs.objects["feature_hash"].combine_chunks()
             refs = pc.coalesce(hashes.take(rows), raw.column("class_ref"))
-            columns = {"unit": _mapped(raw.column("unit"), *self._units), "class_ref": refs}
-            for name, known in self._classes.items():
-                columns[name] = _mapped(columns.get(name, raw.column(name)), *known)
+            columns = {"unit": self._units(raw.column("unit")), "class_ref": refs}
+            for name, renaming in self._classes.items():
+                columns[name] = renaming(columns.get(name, raw.column(name)))
             for name, column in columns.items():
                 field = raw.schema.field(name)
                 raw = raw.set_column(raw.schema.get_field_index(name), field, column)
             yield raw
 
 
-def _mapped(column: pa.Array, theirs: pa.Array, mine: pa.Array) -> pa.Array:
-    return pc.coalesce(mine.take(pc.index_in(column, theirs)), column)
-
-
-def _pair(known: dict[str, str]) -> tuple[pa.Array, pa.Array]:
-    return pa.array(list(known), pa.string()), pa.array(known.values(), pa.string())
-
-
 def _write_ontology(store: Store, ontology: Ontology) -> None:
     path = store.folder / ONTOLOGY
-    staged = path.with_name(f"{ONTOLOGY}.{uuid.uuid4().hex[:8]}.tmp")
-    with writing(path):
-        staged.write_text(ontology.to_json())
-        sync(staged)
-        staged.replace(path)
-        sync(store.folder)
+    write_whole(path, lambda staged: staged.write_text(ontology.to_json()))

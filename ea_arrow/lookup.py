@@ -9,6 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
 HASHES: Final = ("attribute_hash", "option_hash")
@@ -45,6 +47,25 @@ def named_by(texts: pa.Array | pa.ChunkedArray, key: str) -> pa.Array | pa.Chunk
     digits = pc.match_substring_regex(stems, r"^\d{1,18}$")
     numbers = pc.replace_substring_regex(stems, r"^0+(\d)", r"\1")
     return pc.if_else(digits, numbers, pa.scalar(None, pa.string()))
+
+
+class Renaming:
+    """Puts one name in the place of another; those it does not know stay as they are.
+
+    Args:
+        known: The new names by the old ones.
+
+    >>> Renaming({"a": "b"})(pa.array(["a", "c", None])).to_pylist()
+    ['b', 'c', None]
+    """
+
+    def __init__(self, known: Mapping[str, str | None]) -> None:
+        self._old = pa.array(list(known), pa.string())
+        self._new = pa.array(known.values(), pa.string())
+
+    def __call__(self, column: pa.Array) -> pa.Array:
+        """Return the column with the new names."""
+        return pc.coalesce(self._new.take(pc.index_in(column, self._old)), column)
 
 
 class UnitIndex:

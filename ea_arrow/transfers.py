@@ -18,8 +18,28 @@ if TYPE_CHECKING:
     from ea_arrow.labelling import LabelResult
     from ea_arrow.project import Project
     from ea_arrow.sources.base import UnitKey
-    from ea_arrow.sources.formats import Layout
+    from ea_arrow.sources.formats import Layout, Reading
     from ea_arrow.store import Store
+
+
+def label_reading(
+    box: Layout | None,
+    images: str | Path | None,
+    ontology: str | Path | None,
+    options: Mapping[str, str] | None,
+    *,
+    one_based: bool,
+) -> Reading:
+    """What a caller who gives ground truth knows about it, its paths made absolute."""
+    from ea_arrow.sources.formats import Reading
+
+    return Reading(
+        box,
+        one_based=one_based,
+        images=None if images is None else local(images),
+        ontology=None if ontology is None else local(ontology),
+        options=options or {},
+    )
 
 
 class Transfers:
@@ -131,15 +151,8 @@ class Transfers:
             ConflictError: Another process changed the labels meanwhile.
         """
         from ea_arrow.labelling import LabelOptions, add_labels  # every source's reader
-        from ea_arrow.sources.formats import Reading
 
-        reading = Reading(
-            box,
-            one_based=one_based,
-            images=None if images is None else local(images),
-            ontology=None if ontology is None else local(ontology),
-            options=options or {},
-        )
+        reading = label_reading(box, images, ontology, options, one_based=one_based)
         how = LabelOptions(replace, strict, format, match, reading)
         return add_labels(self._store, local(source), how)
 

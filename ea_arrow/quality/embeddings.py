@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import uuid
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
@@ -11,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ea_arrow.errors import ParameterError
-from ea_arrow.files import sync, writing
+from ea_arrow.files import write_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,13 +58,7 @@ class Embeddings:
         path = self._path(target, inputs)
         if path.is_file():
             rows = _merged(target, pq.read_table(path, partitioning=None), rows)
-        staged = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-        with writing(path):
-            path.parent.mkdir(exist_ok=True)
-            pq.write_table(rows, staged)
-            sync(staged)
-            staged.replace(path)
-            sync(path.parent)
+        write_whole(path, lambda staged: pq.write_table(rows, staged))
         return number
 
     def of(self, target: Target, inputs: str, rows: pa.Table) -> pa.Array | None:

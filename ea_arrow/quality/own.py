@@ -7,18 +7,16 @@ is needed again for iterations that come later.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-import uuid
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ea_arrow.errors import ParameterError, ProjectError
-from ea_arrow.files import sync, writing
+from ea_arrow.files import write_whole
 from ea_arrow.quality.engine import PARTNER
 from ea_arrow.quality.registry import metrics
 from ea_arrow.schema import DATA_UNITS, LABELS, MATCHES, PREDICTIONS
@@ -146,25 +144,11 @@ class OwnMetrics:
 
     def keep_values(self, metric: OwnMetric, inputs: str, table: pa.Table) -> None:
         """Keep the values of a function: the target's key and ``value``."""
-        self._write(self.values_path(metric, inputs), lambda path: pq.write_table(table, path))
-
-    def fingerprint(self) -> str:
-        """Name the metrics there are."""
-        found = json.dumps([asdict(metric) for metric in self.listed().values()])
-        return hashlib.sha256(found.encode()).hexdigest()[:12]
+        write_whole(self.values_path(metric, inputs), lambda path: pq.write_table(table, path))
 
     def _save(self, known: dict[str, OwnMetric]) -> None:
         text = json.dumps([asdict(metric) for metric in known.values()], indent=2)
-        self._write(self._folder / FILE, lambda path: path.write_text(text, encoding="utf-8"))
-
-    def _write(self, path: Path, write: Any) -> None:
-        staged = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-        with writing(path):
-            path.parent.mkdir(exist_ok=True)
-            write(staged)
-            sync(staged)
-            staged.replace(path)
-            sync(path.parent)
+        write_whole(self._folder / FILE, lambda path: path.write_text(text, encoding="utf-8"))
 
 
 def _check(metric: OwnMetric) -> None:

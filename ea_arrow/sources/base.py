@@ -12,7 +12,7 @@ from ea_arrow.rle import mask_column
 from ea_arrow.schema import RAW
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from ea_arrow.ontology import Ontology
@@ -188,3 +188,19 @@ class RawBuilder:
             for field in RAW.arrow
         ]
         return pa.RecordBatch.from_arrays(columns, schema=RAW.arrow)
+
+
+def batches_of(rows: Iterable[dict[str, Any]], start: int = 0) -> Iterator[pa.RecordBatch]:
+    """Yield rows as batches of the ``RAW`` schema.
+
+    Args:
+        rows: Columns of RAW by name; a ``source_row`` that is missing is the row's number.
+        start: The number of the first.
+    """
+    builder = RawBuilder()
+    for number, row in enumerate(rows, start):
+        builder.add(**{"source_row": number} | row)
+        if builder.full:
+            yield builder.flush()
+    if len(builder):
+        yield builder.flush()

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ea_arrow.errors import SourceError
 from ea_arrow.ontology import Ontology, clean_text, cut, id_order, id_text
-from ea_arrow.sources.base import Coordinates, GroundTruth, RawBuilder, RowError
+from ea_arrow.sources.base import Coordinates, GroundTruth, RowError, batches_of
 from ea_arrow.sources.coco import (
     geometry_columns,
     looks_like_ground_truth,
@@ -204,13 +204,7 @@ def _last_of_each_id(
 
 
 def _labels(rows: Iterable[Row], notes: Counter[str]) -> Iterator[pa.RecordBatch]:
-    builder = RawBuilder()
-    for source_row, record in rows:
-        builder.add(source_row=source_row, **_label(record, notes))
-        if builder.full:
-            yield builder.flush()
-    if len(builder):
-        yield builder.flush()
+    return batches_of({"source_row": row, **_label(record, notes)} for row, record in rows)
 
 
 def _label(record: object, notes: Counter[str]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import pyarrow as pa
 from ea_arrow.errors import SourceError
 from ea_arrow.ontology import clean_text, cut, id_text
 from ea_arrow.schema import BOX
-from ea_arrow.sources.base import Coordinates, RawBuilder, RowError
+from ea_arrow.sources.base import Coordinates, RowError, batches_of
 from ea_arrow.sources.boxes import to_xywh
 from ea_arrow.sources.coco import geometry_columns, sniff_results
 from ea_arrow.sources.coco_plain import PlainResults
@@ -126,13 +126,7 @@ class CocoResults:
     # -- row by row --------------------------------------------------------------------------------
 
     def _one_by_one(self, rows: list[Any], start: int) -> Iterator[pa.RecordBatch]:
-        builder = RawBuilder()
-        for source_row, record in enumerate(rows, start):
-            builder.add(source_row=source_row, **self._row(record))
-            if builder.full:
-                yield builder.flush()
-        if len(builder):
-            yield builder.flush()
+        return batches_of(map(self._row, rows), start)
 
     def _row(self, record: object) -> dict[str, Any]:
         if not isinstance(record, dict):

@@ -10,7 +10,7 @@ import pyarrow as pa
 from ea_arrow.errors import SourceError
 from ea_arrow.ontology import Ontology, cut
 from ea_arrow.schema import DATA_UNITS
-from ea_arrow.sources.base import Coordinates, GroundTruth, RawBuilder
+from ea_arrow.sources.base import Coordinates, GroundTruth, batches_of
 from ea_arrow.sources.encord_project import DATABASE, META, ONTOLOGY, LabelRow, ProjectDirectory
 from ea_arrow.sources.encord_rows import LabelParser, Unit, units
 from ea_arrow.sources.formats import Files, LabelFormat, Reading
@@ -123,16 +123,11 @@ def _ground_truth(
 def _labels(
     label_rows: Callable[[], Iterable[LabelRow]], parser: LabelParser
 ) -> Iterator[pa.RecordBatch]:
-    builder = RawBuilder()
-    source_row = 0
-    for label_row in label_rows():
-        for row in parser.rows(label_row.document, label_row.where):
-            builder.add(source_row=source_row, **row)
-            source_row += 1
-            if builder.full:
-                yield builder.flush()
-    if len(builder):
-        yield builder.flush()
+    return batches_of(
+        row
+        for label_row in label_rows()
+        for row in parser.rows(label_row.document, label_row.where)
+    )
 
 
 def label_rows_of(path: Path, document: object) -> list[LabelRow]:

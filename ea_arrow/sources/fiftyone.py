@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ea_arrow.errors import SourceError, did_you_mean
 from ea_arrow.ontology import Ontology, clean_text, cut, id_text
-from ea_arrow.sources.base import Coordinates, GroundTruth, RowError
+from ea_arrow.sources.base import Coordinates, GroundTruth, RowError, batches_of
 from ea_arrow.sources.fiftyone_values import (
     LISTS,
     SINGLE,
@@ -27,7 +27,6 @@ from ea_arrow.sources.json_records import (
     JsonSource,
     Row,
     file_name,
-    raw_batches,
     refused,
     score_of,
 )
@@ -225,7 +224,7 @@ def _read(files: Files, reading: Reading) -> GroundTruth:
     return GroundTruth(
         data_units=unit_table(units),
         ontology=_classes(document, field),
-        labels=raw_batches(rows),
+        labels=batches_of(rows),
         coordinates=Coordinates(
             relative=reading.relative is not False, unit_key="source_id", class_key="source_id"
         ),

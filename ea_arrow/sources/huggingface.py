@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ea_arrow.errors import SourceError
 from ea_arrow.ontology import clean_text, cut
-from ea_arrow.sources.base import Coordinates, RowError, UnitKey
+from ea_arrow.sources.base import Coordinates, RowError, UnitKey, batches_of
 from ea_arrow.sources.formats import Files, PredictionFormat, Reading
 from ea_arrow.sources.json_files import read_json
 from ea_arrow.sources.json_records import (
@@ -21,7 +21,6 @@ from ea_arrow.sources.json_records import (
     box_row,
     file_name,
     name_text,
-    raw_batches,
     refused,
     score_of,
 )
@@ -103,7 +102,7 @@ class HuggingFaceSource:
         Raises:
             SourceError: A file cannot be read, or names its images in another way than the first.
         """
-        return raw_batches(self._rows())
+        return batches_of(self._rows())
 
     def _rows(self) -> Iterator[Row]:
         for path in self._paths:

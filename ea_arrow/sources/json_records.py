@@ -11,7 +11,7 @@ import numpy as np
 
 from ea_arrow.ontology import clean_text, cut, id_text
 from ea_arrow.schema import BOX
-from ea_arrow.sources.base import Coordinates, RawBuilder, RowError
+from ea_arrow.sources.base import Coordinates, RowError, batches_of
 from ea_arrow.sources.boxes import to_xywh
 from ea_arrow.sources.json_values import parse_number
 
@@ -50,22 +50,7 @@ class JsonSource:
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Yield the rows as batches of the ``RAW`` schema."""
-        return raw_batches(self.rows())
-
-
-def raw_batches(rows: Iterable[Row]) -> Iterator[pa.RecordBatch]:
-    """Yield rows as batches of the ``RAW`` schema.
-
-    Args:
-        rows: Columns of RAW by name; a ``source_row`` that is missing is the row's number, from 0.
-    """
-    builder = RawBuilder()
-    for index, row in enumerate(rows):
-        builder.add(**{"source_row": index} | row)
-        if builder.full:
-            yield builder.flush()
-    if len(builder):
-        yield builder.flush()
+        return batches_of(self.rows())
 
 
 def refused(error: RowError) -> Row:

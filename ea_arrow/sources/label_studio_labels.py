@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 from ea_arrow.errors import SourceError
 from ea_arrow.ontology import Ontology, cut, id_text
-from ea_arrow.sources.base import Coordinates, GroundTruth, RowError
+from ea_arrow.sources.base import Coordinates, GroundTruth, RowError, batches_of
 from ea_arrow.sources.formats import Files, LabelFormat, Option, Reading
-from ea_arrow.sources.json_records import Row, raw_batches, refused
+from ea_arrow.sources.json_records import Row, refused
 from ea_arrow.sources.label_studio_tasks import (
     ABOUT,
     IMAGE_OPTION,
@@ -59,7 +59,7 @@ def _read(files: Files, reading: Reading) -> GroundTruth:
     return GroundTruth(
         data_units=unit_table(units),
         ontology=_classes(annotations),
-        labels=raw_batches(_labels(document, keys, annotations, scales)),
+        labels=batches_of(_labels(document, keys, annotations, scales)),
         coordinates=Coordinates(relative=False, unit_key="source_id", class_key="source_id"),
         notes=document.notes,
     )

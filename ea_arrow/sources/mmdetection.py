@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from ea_arrow.errors import SourceError
 from ea_arrow.ontology import cut
-from ea_arrow.sources.base import BATCH_ROWS, Coordinates, RawBuilder, RowError, raw_batch
+from ea_arrow.sources.base import BATCH_ROWS, Coordinates, RowError, batches_of, raw_batch
 from ea_arrow.sources.boxes import box_columns, to_xywh
 from ea_arrow.sources.formats import Files, Option, PredictionFormat, Reading
 from ea_arrow.sources.json_records import Row, file_name, name_text, refused
@@ -174,13 +174,7 @@ class MMDetectionSource:
         return to_xywh(boxes, layout, one_based=self._reading.one_based)
 
     def _one_by_one(self, found: _Image | Row, start: int) -> Iterator[pa.RecordBatch]:
-        builder = RawBuilder()
-        for source_row, row in enumerate(self._rows(found), start):
-            builder.add(source_row=source_row, **row)
-            if builder.full:
-                yield builder.flush()
-        if len(builder):
-            yield builder.flush()
+        return batches_of(self._rows(found), start)
 
     def _rows(self, found: _Image | Row) -> Iterator[Row]:
         if isinstance(found, dict):
