@@ -9,15 +9,15 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from ea_arrow.errors import SourceError
-from ea_arrow.ontology import Ontology, clean_text, cut, id_text
+from ea_arrow.ontology import clean_text, cut, id_text
 from ea_arrow.schema import BOX
-from ea_arrow.sources.base import Coordinates, GroundTruth, RawBuilder, RowError
+from ea_arrow.sources.base import GroundTruth, RawBuilder, RowError
 from ea_arrow.sources.formats import Files, LabelFormat, Reading
 from ea_arrow.sources.json_files import read_json
 from ea_arrow.sources.json_values import parse_number, parse_side
 from ea_arrow.sources.mask_files import read_png
 from ea_arrow.sources.mask_runs import placed
-from ea_arrow.sources.unit_files import sized_units, source_ids
+from ea_arrow.sources.unit_files import read_each
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,21 +51,7 @@ def read_ground_truth(files: Files, reading: Reading) -> GroundTruth:
     paths = files.listed(".json")
     if not paths:
         raise SourceError(f"{files.root} has no .json files; expected {_EXPECTED}.")
-    reader = _Reader()
-    names = [clean_text(files.name_of(path)) for path in paths]
-    for path, name, source_id in zip(paths, names, source_ids(names), strict=True):
-        reader.read(path, name, source_id)
-    reader.flush()
-    ontology = Ontology.from_coco([{"id": name, "name": name} for name in sorted(reader.classes)])
-    return GroundTruth(
-        data_units=sized_units(files.root, reader.units, reading.images),
-        ontology=ontology,
-        labels=iter(reader.batches),
-        coordinates=Coordinates(
-            relative=bool(reading.relative), unit_key="source_id", class_key="source_id"
-        ),
-        notes=reader.notes,
-    )
+    return read_each(files, paths, _Reader(), reading)
 
 
 class _Reader:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ea_arrow.errors import SourceError
+from ea_arrow.ontology import Ontology, clean_text
+from ea_arrow.sources.base import Coordinates, GroundTruth
 from ea_arrow.sources.images import Images, opened
 from ea_arrow.sources.truth import unit_table
 
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pyarrow as pa
+
+    from ea_arrow.sources.formats import Files, Reading
 
 _SHOWN: Final = 3
 HINT: Final = "Give the directory of the images: --images DIR."
@@ -34,6 +38,63 @@ def source_ids(paths: Sequence[str]) -> list[str]:
     stems = [name.rpartition("/")[2] for name in whole]
     taken = Counter(stems) + Counter(set(whole) - set(stems))
     return [stem if taken[stem] == 1 else name for stem, name in zip(stems, whole, strict=True)]
+
+
+class UnitReader(Protocol):
+    """Reads files of one data unit each.
+
+    Attributes:
+        units: What is known of each data unit, as for ``truth.unit_table``.
+        classes: The names of the classes met.
+        batches: The labels.
+        notes: Counted peculiarities.
+    """
+
+    units: list[dict[str, Any]]
+    classes: set[str]
+    batches: list[pa.RecordBatch]
+    notes: Counter[str]
+
+    def read(self, path: Path, name: str, source_id: str) -> None:
+        """Read a file.
+
+        Args:
+            path: The file.
+            name: Its path below the root.
+            source_id: What its data unit is called.
+        """
+
+    def flush(self) -> None:
+        """Make a batch of what is held back."""
+
+
+def read_each(
+    files: Files, paths: Sequence[Path], reader: UnitReader, reading: Reading
+) -> GroundTruth:
+    """Read ground truth of which every file is a data unit, and classes have only names.
+
+    Args:
+        files: What was given.
+        paths: The files.
+        reader: What reads them.
+        reading: ``images`` is used where a file has no size.
+
+    Raises:
+        SourceError: A file is not what it should be, or an image's size is unknown.
+    """
+    names = [clean_text(files.name_of(path)) for path in paths]
+    for path, name, source_id in zip(paths, names, source_ids(names), strict=True):
+        reader.read(path, name, source_id)
+    reader.flush()
+    return GroundTruth(
+        data_units=sized_units(files.root, reader.units, reading.images),
+        ontology=Ontology.from_coco([{"id": n, "name": n} for n in sorted(reader.classes)]),
+        labels=iter(reader.batches),
+        coordinates=Coordinates(
+            relative=bool(reading.relative), unit_key="source_id", class_key="source_id"
+        ),
+        notes=reader.notes,
+    )
 
 
 def sized_units(where: Path, rows: list[dict[str, Any]], images: Path | Images | None) -> pa.Table:
